@@ -1,0 +1,3 @@
+//! The rim of ULVS: NIC adapters and what both binaries share. The only crate with `unsafe` in it.
+#[cfg(feature = "af_xdp")]
+pub mod af_xdp;
