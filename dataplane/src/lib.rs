@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod address;
+pub mod conn;
 pub mod io;
 pub mod scheduler;
 pub mod service;
