@@ -25,3 +25,28 @@ impl Algorithm for Lc {
             .map(|(place, _)| place)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::scheduler::SchedulerKind::Lc;
+    use crate::scheduler::SchedulerState;
+    use crate::scheduler::tests::{SERVER_LIMIT, overload, picks, service};
+    use crate::service::Loads;
+
+    #[test]
+    fn fewest_connections_win_whatever_the_weight() {
+        let service = service(Lc, &[1, 9, 0, 1]);
+        let loads = Loads::new(SERVER_LIMIT);
+        let mut state = SchedulerState::new(&service);
+        assert_eq!(picks(&mut state, &service, &loads, 1), [Some(0)], "the first of equals");
+        loads.get(service.servers[0].slot).open(&service.servers[0], true);
+        assert_eq!(picks(&mut state, &service, &loads, 1), [Some(1)]);
+        (0..257).for_each(|_| loads.get(service.servers[1].slot).open(&service.servers[1], false));
+        overload(&loads, &service.servers[3]);
+        assert_eq!(
+            picks(&mut state, &service, &loads, 1),
+            [Some(0)],
+            "257 inactive ones weigh as much as an active one"
+        );
+    }
+}

@@ -110,3 +110,72 @@ fn populate(preferences: &mut [Preference]) -> Vec<u16> {
     }
     buckets.into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BUCKET_COUNT, Mh};
+    use crate::scheduler::tests::{SERVER_LIMIT, of_servers, picks, server, service};
+    use crate::scheduler::{Algorithm, SchedulerKind, SchedulerState, SchedulerTable, TooManyServers};
+    use crate::service::{Loads, Server};
+
+    fn buckets(servers: &[Server]) -> Vec<u16> {
+        match Mh::table(servers).unwrap() {
+            SchedulerTable::Buckets(buckets) => buckets.to_vec(),
+            SchedulerTable::None => Vec::new(),
+        }
+    }
+
+    fn share(buckets: &[u16], place: u16) -> usize {
+        buckets.iter().filter(|bucket| **bucket == place).count()
+    }
+
+    #[test]
+    fn shares_follow_the_weights() {
+        let table = buckets(&[server(0, 10), server(1, 20), server(2, 0)]);
+        assert_eq!(table.len(), BUCKET_COUNT as usize);
+        assert_eq!((share(&table, 0), share(&table, 1), share(&table, 2)), (1365, 2728, 0));
+        assert_eq!(buckets(&[server(0, 0)]), [], "no server ever had a weight");
+    }
+
+    #[test]
+    fn quiescing_moves_nobody_else() {
+        let mut old = service(SchedulerKind::Mh, &[1, 1, 1]);
+        let loads = Loads::new(SERVER_LIMIT);
+        let mut state = SchedulerState::new(&old);
+        let before = picks(&mut state, &old, &loads, 200);
+        old.servers[1].weight = 0;
+        let quiesced = of_servers(SchedulerKind::Mh, old.servers);
+        let after = picks(&mut state, &quiesced, &loads, 200);
+        for (before, after) in before.into_iter().zip(after) {
+            assert_eq!(after, before.filter(|place| *place != 1));
+        }
+    }
+
+    #[test]
+    fn a_lost_server_moves_few_of_the_others_clients() {
+        let all: Vec<Server> = (0..10).map(|slot| server(slot, 1)).collect();
+        let (with, without) = (buckets(&all), buckets(&all[..9]));
+        let moved = with
+            .iter()
+            .zip(&without)
+            .filter(|(with, without)| **with != 9 && with != without)
+            .count();
+        assert!(
+            moved < BUCKET_COUNT as usize / 10,
+            "{moved} of {BUCKET_COUNT} buckets moved"
+        );
+    }
+
+    #[test]
+    fn more_servers_than_buckets_are_refused() {
+        let servers: Vec<Server> = (0..=BUCKET_COUNT).map(|slot| server(slot, 1)).collect();
+        assert_eq!(
+            Mh::table(&servers).err(),
+            Some(TooManyServers {
+                count: 4094,
+                limit: 4093
+            })
+        );
+        assert_eq!(buckets(&servers[1..]).len(), 4093);
+    }
+}

@@ -1,6 +1,6 @@
 //! Which real server gets a new connection. One file per algorithm, named as in ipvsadm.
 //!
-//! A new algorithm is a file with a type that implements [`Algorithm`], its `mod` line, and its line in the table below.
+//! A new algorithm is a file with a type that implements `Algorithm`, its `mod` line, and its line in the table below.
 
 mod buckets;
 mod changes;

@@ -35,3 +35,35 @@ impl Algorithm for Wlc {
 fn is_less(overhead: u64, weight: u32, other: u64, other_weight: u32) -> bool {
     u128::from(overhead) * u128::from(other_weight) < u128::from(other) * u128::from(weight)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_less;
+    use crate::scheduler::SchedulerKind::Wlc;
+    use crate::scheduler::SchedulerState;
+    use crate::scheduler::tests::{SERVER_LIMIT, client, service};
+    use crate::scheduler::{Client, pick};
+    use crate::service::Loads;
+
+    #[test]
+    fn connections_follow_the_weights() {
+        let service = service(Wlc, &[1, 0, 3]);
+        let loads = Loads::new(SERVER_LIMIT);
+        let mut state = SchedulerState::new(&service);
+        let mut open = |client: &Client| {
+            let place = pick(&mut state, &service, &loads, client).expect("two usable servers");
+            loads
+                .get(service.servers[place].slot)
+                .open(&service.servers[place], true);
+            place
+        };
+        let places: Vec<usize> = (0..8).map(|number| open(&client(number))).collect();
+        assert_eq!(places, [0, 2, 2, 2, 0, 2, 2, 2]);
+    }
+
+    #[test]
+    fn the_largest_numbers_compare_without_overflow() {
+        assert!(is_less(1, 1, u64::MAX, u32::MAX));
+        assert!(!is_less(u64::MAX, u32::MAX, u64::MAX, u32::MAX));
+    }
+}

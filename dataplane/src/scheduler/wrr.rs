@@ -133,3 +133,6 @@ impl Algorithm for Wrr {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;
