@@ -59,7 +59,8 @@ pub type Segment = (u8, u32, u32, Vec<u8>);
 
 /// The byte at `offset` of a flow's stream.
 pub fn pattern(id: u32, offset: usize, from_client: bool) -> u8 {
-    let word = (u64::from(id) << 33 | (offset as u64) << 1 | u64::from(from_client)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word =
+        (u64::from(id) << 33 | (offset as u64) << 1 | u64::from(from_client)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (word >> 56) as u8
 }
 
@@ -106,7 +107,12 @@ impl Flow {
             return Vec::new();
         }
         self.phase = Phase::Closed;
-        vec![(RST | ACK, self.sequence_of(self.acknowledged), self.expected(), Vec::new())]
+        vec![(
+            RST | ACK,
+            self.sequence_of(self.acknowledged),
+            self.expected(),
+            Vec::new(),
+        )]
     }
 
     /// What the client answers to a segment of its server, which the network has checked to be one of this flow.
@@ -123,12 +129,19 @@ impl Flow {
             return Ok(Vec::new());
         }
         if tcp.flags & SYN != 0 {
-            return Ok(vec![(ACK, self.sequence_of(self.acknowledged), self.expected(), Vec::new())]);
+            return Ok(vec![(
+                ACK,
+                self.sequence_of(self.acknowledged),
+                self.expected(),
+                Vec::new(),
+            )]);
         }
         let acknowledged = tcp.acknowledgment.wrapping_sub(self.sequence_of(0)) as usize;
         let limit = self.request + usize::from(self.phase == Phase::Closing);
         if acknowledged > limit {
-            return Err(format!("the client sent {limit} bytes and {acknowledged} are acknowledged"));
+            return Err(format!(
+                "the client sent {limit} bytes and {acknowledged} are acknowledged"
+            ));
         }
         let has_advanced = acknowledged > self.acknowledged;
         self.acknowledged = self.acknowledged.max(acknowledged.min(self.request));
@@ -187,6 +200,7 @@ pub struct Endpoint {
     acknowledged: usize,
     pub is_closed: bool,
     has_fin: bool,
+    is_established: bool,
 }
 
 impl Endpoint {
@@ -204,12 +218,16 @@ impl Endpoint {
             acknowledged: 0,
             is_closed: false,
             has_fin: false,
+            is_established: false,
         }
     }
 
     fn next(&self) -> u32 {
         let fin = u32::from(self.has_fin);
-        self.irs.wrapping_add(1).wrapping_add(self.received as u32).wrapping_add(fin)
+        self.irs
+            .wrapping_add(1)
+            .wrapping_add(self.received as u32)
+            .wrapping_add(fin)
     }
 
     fn sequence_of(&self, offset: usize) -> u32 {
@@ -250,12 +268,23 @@ impl Endpoint {
         }
         if tcp.flags & SYN != 0 {
             let is_again = tcp.sequence == self.irs;
-            return Ok(vec![if is_again { self.greeting() } else { self.acknowledgment() }]);
+            return Ok(vec![if is_again {
+                self.greeting()
+            } else {
+                self.acknowledgment()
+            }]);
         }
         let acknowledged = tcp.acknowledgment.wrapping_sub(self.sequence_of(0)) as usize;
         let limit = self.response + usize::from(self.has_fin);
+        if acknowledged > limit && !self.is_established {
+            // RFC 9293 section 3.10.7.4: in SYN-RECEIVED an acknowledgment of something else is answered with a reset.
+            return Ok(vec![(RST, tcp.acknowledgment, 0, Vec::new())]);
+        }
+        self.is_established = true;
         if acknowledged > limit {
-            return Err(format!("the server sent {limit} bytes and {acknowledged} are acknowledged"));
+            return Err(format!(
+                "the server sent {limit} bytes and {acknowledged} are acknowledged"
+            ));
         }
         let has_advanced = acknowledged > self.acknowledged;
         self.acknowledged = self.acknowledged.max(acknowledged.min(self.response));
@@ -273,7 +302,12 @@ impl Endpoint {
         self.received = end;
         if tcp.flags & FIN != 0 && self.received == self.expected.len() && known <= tcp.data.len() {
             self.has_fin = true;
-            return Ok(vec![(FIN | ACK, self.sequence_of(self.response), self.next(), Vec::new())]);
+            return Ok(vec![(
+                FIN | ACK,
+                self.sequence_of(self.response),
+                self.next(),
+                Vec::new(),
+            )]);
         }
         let is_complete = self.received == self.expected.len();
         Ok(match (data.is_empty(), is_complete) {

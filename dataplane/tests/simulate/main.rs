@@ -48,7 +48,10 @@ enum Action {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+    )
 }
 
 fn act(world: &mut World) -> Result<(), String> {
@@ -111,7 +114,11 @@ fn change(world: &mut World) {
                 method,
                 ulvs_dataplane::service::ForwardingMethod::Nat | ulvs_dataplane::service::ForwardingMethod::FullNat
             );
-            let port = if rewrites { 8000 + (slot / SERVERS) as u16 } else { service.port };
+            let port = if rewrites {
+                8000 + (slot / SERVERS) as u16
+            } else {
+                service.port
+            };
             let server = world.plan.server(slot);
             (server.method, server.port) = (method, port);
         }
@@ -169,11 +176,16 @@ fn run(seed: u64, steps: u64) -> (u64, Tally) {
             Ok(())
         });
         if let Err(error) = result {
-            panic!("{error}\nseed {seed}, step {step}; again: ULVS_SEED={seed} ULVS_STEPS={} cargo test --test simulate", step + 1);
+            panic!(
+                "{error}\nseed {seed}, step {step}; again: ULVS_SEED={seed} ULVS_STEPS={} cargo test --test simulate",
+                step + 1
+            );
         }
     }
     if let Err(error) = world.check_end() {
-        panic!("{error}\nseed {seed}, at the end of {steps} steps; again: ULVS_SEED={seed} ULVS_STEPS={steps} cargo test --test simulate");
+        panic!(
+            "{error}\nseed {seed}, at the end of {steps} steps; again: ULVS_SEED={seed} ULVS_STEPS={steps} cargo test --test simulate"
+        );
     }
     (world.trace, world.tally)
 }
@@ -200,7 +212,16 @@ fn random_traffic_agrees_with_the_model() {
         all.expired += tally.expired;
     }
     if is_usual {
-        let counts = [all.complete, all.to_clients, all.to_servers, all.datagrams, all.stateless, all.redirected, all.reused, all.expired];
+        let counts = [
+            all.complete,
+            all.to_clients,
+            all.to_servers,
+            all.datagrams,
+            all.stateless,
+            all.redirected,
+            all.reused,
+            all.expired,
+        ];
         assert!(counts.iter().all(|&count| count > 100), "too little happened: {all:?}");
     }
 }

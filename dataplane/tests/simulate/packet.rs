@@ -401,7 +401,10 @@ impl Reassembly {
         }
         let group = self.0.remove(at);
         let mut whole = group[0].clone();
-        whole.data = group.iter().flat_map(|fragment| fragment.data.iter().copied()).collect();
+        whole.data = group
+            .iter()
+            .flat_map(|fragment| fragment.data.iter().copied())
+            .collect();
         Some(finish(whole, false))
     }
 }

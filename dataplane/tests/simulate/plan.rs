@@ -101,11 +101,7 @@ pub fn local_addresses(is_v4: bool) -> Vec<Address> {
 }
 
 fn gateway(is_v4: bool) -> Address {
-    if is_v4 {
-        Address::v4([192, 0, 2, 1])
-    } else {
-        v6(1, 1)
-    }
+    if is_v4 { Address::v4([192, 0, 2, 1]) } else { v6(1, 1) }
 }
 
 fn server_address(is_v4: bool, slot: usize, incarnation: u8) -> Address {
@@ -202,8 +198,13 @@ impl Plan {
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
         self.generation += 1;
         let interfaces = self.interfaces();
-        let services = self.services.iter().enumerate().filter(|(_, planned)| planned.is_configured);
-        let services = Services::new(services.map(|(number, planned)| Arc::new(service(number, planned, self.generation))));
+        let services = self
+            .services
+            .iter()
+            .enumerate()
+            .filter(|(_, planned)| planned.is_configured);
+        let services =
+            Services::new(services.map(|(number, planned)| Arc::new(service(number, planned, self.generation))));
         Arc::new(Snapshot {
             generation: self.generation,
             services: Arc::new(services),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ulvs_dataplane::address::Address;
-use ulvs_dataplane::conn::connection::flag;
+use ulvs_dataplane::conn::connection::{Connection, flag};
 use ulvs_dataplane::conn::key::{Key, KeyHasher};
 use ulvs_dataplane::counters::{Counters, Event};
 use ulvs_dataplane::io::memory::{MemoryFrame, MemoryIo};
@@ -91,6 +91,8 @@ pub struct World {
     endpoints: BTreeMap<EndpointKey, Endpoint>,
     sent: BTreeMap<u32, Sent>,
     serial: u32,
+    /// Whom a server talks to under a tuple of its own: the flow that last came to it from there.
+    peers: BTreeMap<EndpointKey, u32>,
     tap: Reassembly,
     hosts: BTreeMap<Mac, Reassembly>,
     clients: Reassembly,
@@ -155,6 +157,7 @@ impl World {
             endpoints: BTreeMap::new(),
             sent: BTreeMap::new(),
             serial: 0,
+            peers: BTreeMap::new(),
             tap: Reassembly::default(),
             hosts: BTreeMap::new(),
             clients: Reassembly::default(),
@@ -242,7 +245,10 @@ impl World {
             may_move: false,
             is_complete: false,
         };
-        self.by_tuple.entry((client, client_port, service)).or_default().push(id);
+        self.by_tuple
+            .entry((client, client_port, service))
+            .or_default()
+            .push(id);
         self.flows.push(flow);
         self.poke_client(id);
     }
@@ -453,7 +459,8 @@ impl World {
                 delay += self.random.below(400_000_000) as u64;
             }
             self.wire_serial += 1;
-            self.wire.insert((self.now.0 + delay, self.wire_serial), (place, frame.clone()));
+            self.wire
+                .insert((self.now.0 + delay, self.wire_serial), (place, frame.clone()));
         }
     }
 
@@ -475,7 +482,9 @@ impl World {
                 .take(48)
                 .collect();
             for key in due {
-                let Some((place, frame)) = self.wire.remove(&key) else { continue };
+                let Some((place, frame)) = self.wire.remove(&key) else {
+                    continue;
+                };
                 match place {
                     Place::Director(port) => self.arrive(port, &frame),
                     Place::Clients => self.reach_client(&frame)?,
@@ -547,11 +556,18 @@ impl World {
     }
 
     fn depart(&mut self, port: usize, frame: Vec<u8>) -> Checked {
-        ensure!(frame[6..12] == DIRECTOR[port], "a frame left port {port} with another source MAC");
+        ensure!(
+            frame[6..12] == DIRECTOR[port],
+            "a frame left port {port} with another source MAC"
+        );
         let mut to = [0; 6];
         to.copy_from_slice(&frame[..6]);
         let limit = usize::from(plan::MTU[port]) + 14;
-        ensure!(frame.len() <= limit, "a frame of {} bytes left port {port}", frame.len());
+        ensure!(
+            frame.len() <= limit,
+            "a frame of {} bytes left port {port}",
+            frame.len()
+        );
         let whole = match packet::decode(&frame)? {
             Decoded::NotIp => return Ok(()),
             Decoded::Whole(packet) => Some(packet),
@@ -599,7 +615,8 @@ impl World {
         if is_rewritten {
             let server = planned.servers.iter().find(|server| server.mac == to);
             ensure!(
-                server.is_some_and(|server| server.address == packet.destination && server.port == destination_port),
+                server.is_some_and(|server| server.address == packet.destination)
+                    && destination_port == 8000 + service as u16,
                 "packet {serial} of service {service} went to {}:{destination_port} at {to:02x?}",
                 packet.destination
             );
@@ -616,10 +633,16 @@ impl World {
         let local_ports = plan::LOCAL_PORTS.0..=plan::LOCAL_PORTS.1;
         let is_full_nat = planned.methods == [ForwardingMethod::FullNat];
         ensure!(
-            if is_full_nat { is_local && local_ports.contains(&source_port) } else { client == (packet.source, source_port) },
+            if is_full_nat {
+                is_local && local_ports.contains(&source_port)
+            } else {
+                client == (packet.source, source_port)
+            },
             "packet {serial} came from {}:{source_port}",
             packet.source
         );
+        let peer = (to, packet.destination, destination_port, packet.source, source_port);
+        self.peers.insert(peer, sent.flow);
         self.compare_bodies(&packet, &sent, serial, flow)?;
         self.check_binding(flow, to, serial)
     }
@@ -643,15 +666,23 @@ impl World {
                 );
                 if kind == ClientAddress::ProxyV2 {
                     let shift = got.sequence.wrapping_sub(original.sequence) as usize;
-                    let has_header = got.data.starts_with(&header) && got.data.len() == header.len() + original.data.len();
-                    let rest = if has_header { &got.data[header.len()..] } else { &got.data[..] };
+                    let has_header =
+                        got.data.starts_with(&header) && got.data.len() == header.len() + original.data.len();
+                    let rest = if has_header {
+                        &got.data[header.len()..]
+                    } else {
+                        &got.data[..]
+                    };
                     ensure!(rest == original.data, "packet {serial}: other data");
                     ensure!(
                         shift == 0 || shift == header.len() && !has_header,
                         "packet {serial}: sequence number shifted by {shift}"
                     );
                 } else {
-                    ensure!(got.sequence == original.sequence, "packet {serial}: sequence number changed");
+                    ensure!(
+                        got.sequence == original.sequence,
+                        "packet {serial}: sequence number changed"
+                    );
                     ensure!(got.data == original.data, "packet {serial}: other data");
                 }
             }
@@ -699,12 +730,36 @@ impl World {
             return Err(format!("an unknown packet left for the clients: {packet:?}"));
         };
         if sent.packet.destination == packet.destination && sent.packet.source == packet.source {
-            // Not balanced: routed plainly.
+            // Routed plainly, which is right only when there is no connection (any more).
+            let (source_port, destination_port) = ports(packet);
+            let found = self.find_by_reply((packet.source, source_port), (packet.destination, destination_port));
+            ensure!(found.is_none(), "packet {serial} left as it was, past {found:?}");
             return Ok(());
         }
         self.tally.to_clients += 1;
         ensure!(!sent.from_client, "a client's packet {serial} went to a client");
-        let flow = &self.flows[sent.flow as usize];
+        let (source_port, destination_port) = ports(&sent.packet);
+        let peer = (
+            sent.packet.from,
+            sent.packet.source,
+            source_port,
+            sent.packet.destination,
+            destination_port,
+        );
+        let peer = self.peers.get(&peer).copied();
+        let mut flow = peer.ok_or("a reply to nobody")?;
+        let before = self.flows[flow as usize].clone();
+        if (before.client, before.client_port) != (packet.destination, ports(packet).1) {
+            // The local port may have been given to a connection whose first packet still waits for the server's MAC.
+            let server = (sent.packet.source, source_port);
+            let found = self.find_by_reply(server, (sent.packet.destination, destination_port));
+            if found.is_some_and(|found| found.packets_in == 0) {
+                let tuple = (packet.destination, ports(packet).1, before.service);
+                let newest = self.by_tuple.get(&tuple).and_then(|flows| flows.last());
+                flow = *newest.ok_or("a reply to a client that never spoke")?;
+            }
+        }
+        let flow = &self.flows[flow as usize];
         let planned = &self.plan.services[flow.service];
         let (source_port, destination_port) = ports(packet);
         ensure!(
@@ -721,7 +776,10 @@ impl World {
         match (&packet.body, &sent.packet.body) {
             (Body::Tcp(got), Body::Tcp(original)) => {
                 ensure!(got.flags == original.flags, "packet {serial}: flags {:02x}", got.flags);
-                ensure!(got.sequence == original.sequence, "packet {serial}: sequence number changed");
+                ensure!(
+                    got.sequence == original.sequence,
+                    "packet {serial}: sequence number changed"
+                );
                 ensure!(got.data == original.data, "packet {serial}: other data");
                 ensure!(
                     same_options(&got.options, &original.options),
@@ -734,10 +792,29 @@ impl World {
                     "packet {serial}: acknowledgment changed"
                 );
             }
-            (Body::Udp(got), Body::Udp(original)) => ensure!(got.data == original.data, "datagram {serial}: other data"),
+            (Body::Udp(got), Body::Udp(original)) => {
+                ensure!(got.data == original.data, "datagram {serial}: other data")
+            }
             _ => return Err(format!("packet {serial} became one of another protocol")),
         }
         Ok(())
+    }
+
+    /// The connection in any table that a server's packet belongs to.
+    fn find_by_reply(&mut self, server: (Address, u16), peer: (Address, u16)) -> Option<Connection> {
+        let is_it = |own: &Connection| {
+            let key = own.outbound_key();
+            own.has_outbound()
+                && (key.source, key.source_port) == server
+                && (key.destination, key.destination_port) == peer
+        };
+        let mut found = None;
+        for worker in &mut self.workers {
+            let table = worker.pipeline().table();
+            let visit = |own: &Connection| found = found.or(is_it(own).then_some(*own));
+            table.scan(0, table.capacity(), visit);
+        }
+        found
     }
 
     /// The packet as it was sent, found by the serial number in it.
@@ -785,12 +862,18 @@ impl World {
             destination: whole.source,
             source_port: destination_port,
             destination_port: source_port,
-            protocol: if matches!(whole.body, Body::Tcp(_)) { packet::TCP } else { packet::UDP },
+            protocol: if matches!(whole.body, Body::Tcp(_)) {
+                packet::TCP
+            } else {
+                packet::UDP
+            },
         };
         match &whole.body {
             Body::Tcp(tcp) => self.server_tcp(mac, answer, tcp),
             Body::Udp(_) => {
-                let Some((sent, _)) = self.original(&whole, true) else { return Ok(()) };
+                let Some((sent, _)) = self.original(&whole, true) else {
+                    return Ok(());
+                };
                 let longest = *self.random.pick(&[40, 1000, 3500]);
                 let length = self.random.between(0, longest);
                 self.send_udp(sent.flow, false, &answer, length, (DIRECTOR[1], mac));
@@ -804,8 +887,17 @@ impl World {
         let Some((flow, _)) = label(&tcp.options) else {
             return Err("a TCP packet without its label".into());
         };
-        let key = (mac, answer.source, answer.source_port, answer.destination, answer.destination_port);
-        let known = self.endpoints.get(&key).map(|endpoint| (endpoint.flow, endpoint.is_closed));
+        let key = (
+            mac,
+            answer.source,
+            answer.source_port,
+            answer.destination,
+            answer.destination_port,
+        );
+        let known = self
+            .endpoints
+            .get(&key)
+            .map(|endpoint| (endpoint.flow, endpoint.is_closed));
         let opens = tcp.flags & (SYN | ACK | RST) == SYN;
         let is_new = known.is_none_or(|(own, is_closed)| is_closed && (own != flow || opens));
         if is_new {
@@ -828,7 +920,9 @@ impl World {
             self.answer_from_server(flow, &answer, mac, vec![greeting]);
             return Ok(());
         }
-        let Some(endpoint) = self.endpoints.get_mut(&key) else { return Ok(()) };
+        let Some(endpoint) = self.endpoints.get_mut(&key) else {
+            return Ok(());
+        };
         let own = endpoint.flow;
         let answers = if own == flow || tcp.flags & RST != 0 {
             endpoint.receive(tcp)
@@ -864,9 +958,15 @@ impl World {
                     return Err("a TCP packet without its label".into());
                 };
                 // The newest flow between these ends has the port; what is for an older one is for nobody.
-                let flow = &self.flows[id as usize];
-                let newest = self.by_tuple[&(flow.client, flow.client_port, flow.service)].last().copied();
-                let newest = newest.unwrap_or(id);
+                // Without a connection the director is the servers' plain router.
+                let Some(service) = tcp.source_port.checked_sub(80).filter(|&service| service < 80) else {
+                    return Ok(());
+                };
+                let service = usize::from(service);
+                let tuple = (whole.destination, tcp.destination_port, service);
+                let Some(&newest) = self.by_tuple.get(&tuple).and_then(|flows| flows.last()) else {
+                    return Err(format!("a packet for a client that never spoke: {whole:?}"));
+                };
                 if newest != id && tcp.flags & RST == 0 && self.flows[newest as usize].phase != Phase::Opening {
                     return Ok(());
                 }
@@ -892,7 +992,10 @@ impl World {
         let counters = &self.counters[number];
         let received = counters.event(Event::Received).get() + counters.event(Event::RedirectedIn).get();
         let settled = counters.verdicts() + counters.held.get();
-        ensure!(received == settled, "worker {number}: {received} frames, {settled} verdicts");
+        ensure!(
+            received == settled,
+            "worker {number}: {received} frames, {settled} verdicts"
+        );
         Ok(())
     }
 
@@ -911,9 +1014,21 @@ impl World {
                 cursor = table.scan(at, 7, |connection| {
                     count += 1;
                     let slot = connection.server_slot.0 as usize;
-                    let side = if connection.is(flag::ACTIVE) { &mut active } else { &mut inactive };
+                    let side = if connection.is(flag::ACTIVE) {
+                        &mut active
+                    } else {
+                        &mut inactive
+                    };
                     side[slot] += 1;
-                    let key = |key: Key| (key.source, key.destination, key.source_port, key.destination_port, key.protocol);
+                    let key = |key: Key| {
+                        (
+                            key.source,
+                            key.destination,
+                            key.source_port,
+                            key.destination_port,
+                            key.protocol,
+                        )
+                    };
                     let mut add = |own| {
                         if !keys.insert(key(own)) {
                             duplicate = Some(own);
@@ -984,7 +1099,11 @@ impl World {
             self.tally.expired += counters.event(Event::ConnectionsExpired).get();
         }
         let sum = |event| self.counters.iter().map(|own| own.event(event).get()).sum::<u64>();
-        let (out, refused, taken) = (sum(Event::Redirected), sum(Event::RedirectFailed), sum(Event::RedirectedIn));
+        let (out, refused, taken) = (
+            sum(Event::Redirected),
+            sum(Event::RedirectFailed),
+            sum(Event::RedirectedIn),
+        );
         ensure!(
             out == refused + taken,
             "{out} frames redirected, {taken} taken over, {refused} refused"
