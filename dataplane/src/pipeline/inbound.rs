@@ -61,7 +61,7 @@ impl<F: Frame> Pipeline<F> {
         if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
             return outcome;
         }
-        let limit = usize::from(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu)) - overhead;
+        let limit = usize::from(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu)).saturating_sub(overhead);
         let bytes = packet.ip_length as u64;
         let room = limit.saturating_sub(packet.ip_length);
         // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
@@ -71,7 +71,7 @@ impl<F: Frame> Pipeline<F> {
             Ok(Inserted::NoRoom) => self.counters.event(Event::ToaNoRoom).add(1),
             Ok(Inserted::Proxy) => self.counters.event(Event::ProxyHeaders).add(1),
             Err(DropReason::TooBig) => {
-                let mtu = limit - client_address::growth(&connection);
+                let mtu = limit.saturating_sub(client_address::growth(&connection));
                 let error = OwnError::TooBig(mtu as u16);
                 return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
             }
@@ -220,7 +220,10 @@ impl<F: Frame> Pipeline<F> {
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(next_hop.mtu) - tunnel::overhead(&server);
+        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server));
+        if packet.ip_length > limit && packet.dont_fragment {
+            return DropReason::TooBig.into();
+        }
         if packet.ip_length <= limit {
             self.identification = self.identification.wrapping_add(1);
             if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {

@@ -1081,7 +1081,11 @@ impl World {
         ensure!(sum == all, "{sum} frames of {all}: {owned:?}");
         // A worker that holds all it has may still owe the others.
         let is_even = owned.iter().all(|&own| own == self.pool);
-        ensure!(is_even || is_any_empty, "workers have {owned:?} frames of {} each", self.pool);
+        ensure!(
+            is_even || is_any_empty,
+            "workers have {owned:?} frames of {} each",
+            self.pool
+        );
         Ok(())
     }
 
