@@ -46,15 +46,25 @@ fn toa_length(connection: &Connection) -> usize {
 /// Inserts what is due into a client's packet and shifts its sequence number. `room`: bytes that the packet may grow by before it is too big for the path.
 ///
 /// # Errors
-/// `NoHeadroom`; `TooBig` when a PROXY header does not fit, which is never so for peers that heed the clamped segment size.
+/// `NoHeadroom`; `ProxyFragment`; `TooBig` when a PROXY header does not fit, which is never so for peers that heed the clamped segment size.
 pub fn inbound<F: Frame>(
     frame: &mut F,
     packet: &mut Packet,
     connection: &Connection,
     room: usize,
 ) -> Result<Inserted, DropReason> {
-    if connection.client_address == ClientAddress::Hidden || packet.is_later_fragment() {
+    if connection.client_address == ClientAddress::Hidden {
         return Ok(Inserted::Nothing);
+    }
+    let is_proxied_datagram =
+        connection.client_address == ClientAddress::ProxyV2 && packet.key.protocol == protocol::UDP;
+    if packet.is_later_fragment() {
+        // Its first fragment was refused.
+        return if is_proxied_datagram {
+            Err(DropReason::ProxyFragment)
+        } else {
+            Ok(Inserted::Nothing)
+        };
     }
     if connection.client_address == ClientAddress::Toa {
         return toa(frame, packet, connection, room);
@@ -86,6 +96,10 @@ fn toa<F: Frame>(
     if !due || connection.is(flag::CLIENT_ADDRESS_KNOWN) {
         return Ok(Inserted::Nothing);
     }
+    // What goes into a first fragment would overlap the second one.
+    if packet.fragment.is_some() {
+        return Ok(Inserted::NoRoom);
+    }
     let length = toa_length(connection);
     let header = tcp::header_length(&frame.head()[packet.transport..]);
     if header + length > tcp::LONGEST_HEADER || length > room {
@@ -113,6 +127,10 @@ fn proxy<F: Frame>(
     connection: &Connection,
     room: usize,
 ) -> Result<Inserted, DropReason> {
+    // It would overlap the second fragment.
+    if packet.fragment.is_some() {
+        return Err(DropReason::ProxyFragment);
+    }
     let length = proxy_v2::length(&connection.client);
     if length > room {
         return Err(DropReason::TooBig);

@@ -346,7 +346,7 @@ impl World {
             destination: tuple.destination,
             ttl: 64,
             dont_fragment: true,
-            id: 0,
+            id: serial,
             body: Body::Tcp(Tcp {
                 source_port: tuple.source_port,
                 destination_port: tuple.destination_port,
@@ -412,8 +412,10 @@ impl World {
     fn send(&mut self, flow: u32, from_client: bool, serial: u32, packet: Packet) {
         self.sent.remove(&serial.wrapping_sub(REMEMBERED));
         let (_, data) = packet::transport(&packet);
-        let mut frames = if data.len() > 1400 {
-            packet::encode_in_pieces(&packet, *self.random.pick(&[504, 1000, 1400]))
+        // Some routers on the way cut even what would fit.
+        let is_cut = data.len() > 1400 || data.len() > 64 && self.random.chance(10);
+        let mut frames = if is_cut {
+            packet::encode_in_pieces(&packet, *self.random.pick(&[48, 504, 1000, 1400]))
         } else {
             vec![packet::encode(&packet)]
         };
