@@ -823,7 +823,11 @@ impl World {
             return Ok(());
         }
         let quoted = &message[8..];
-        let header = if is_v4 { 20 } else { 40 };
+        let header = match is_v4 {
+            true => 20,
+            false if quoted[6] == 44 => 48,
+            false => 40,
+        };
         let address = |at: usize| match is_v4 {
             true => Address::v4([quoted[at], quoted[at + 1], quoted[at + 2], quoted[at + 3]]),
             false => Address::v6(quoted[at..at + 16].try_into().unwrap_or_default()),
@@ -839,7 +843,9 @@ impl World {
         let is_known = match server {
             Some(mac) => {
                 let peer = (mac, source, ports.0, destination, ports.1);
-                self.peers.contains_key(&peer)
+                // Or the error is about an earlier connection of the client, and the new one's first packet still waits.
+                let found = self.find_by_reply((source, ports.0), (destination, ports.1));
+                self.peers.contains_key(&peer) || found.is_some_and(|found| found.packets_in == 0)
             }
             None => {
                 let service = usize::from(ports.1.wrapping_sub(80));
@@ -852,8 +858,9 @@ impl World {
         };
         ensure!(
             is_known,
-            "{} is told about a packet from {source}:{} to {destination}:{}",
+            "{} is told (code {}) about a packet from {source}:{} to {destination}:{}",
             packet.destination,
+            message[1],
             ports.0,
             ports.1
         );
