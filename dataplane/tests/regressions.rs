@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use random::Random;
 
-const TARGETS: [(&str, fn(&[u8])); 2] = [("parse", bodies::parse), ("pipeline", bodies::pipeline)];
+type TargetBody = fn(&[u8]);
+
+const TARGETS: [(&str, TargetBody); 2] = [("parse", bodies::parse), ("pipeline", bodies::pipeline)];
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| {
@@ -42,7 +44,7 @@ fn inputs_that_once_failed_pass() {
 }
 
 /// Runs random inputs until `enough`; an input that fails is written where it can be kept.
-fn run(target: &str, body: fn(&[u8]), mut enough: impl FnMut(u64) -> bool) {
+fn run(target: &str, body: TargetBody, mut enough: impl FnMut(u64) -> bool) {
     let mut random = Random::new(number("ULVS_SEED", 1));
     let mut runs = 0;
     while !enough(runs) {

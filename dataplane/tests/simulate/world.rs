@@ -766,10 +766,10 @@ impl World {
         let mut flow = peer.ok_or("a reply to nobody")?;
         let before = self.flows[flow as usize].clone();
         if (before.client, before.client_port) != (packet.destination, ports(packet).1) {
-            // The local port may have been given to a connection whose first packet still waits for the server's MAC.
+            // The local port may have been given to a connection whose first packet still waits for the server's MAC, or for its other pieces.
             let server = (sent.packet.source, source_port);
             let found = self.find_by_reply(server, (sent.packet.destination, destination_port));
-            if found.is_some_and(|found| found.packets_in == 0) {
+            if found.is_some_and(|found| (found.client, found.client_port) == (packet.destination, ports(packet).1)) {
                 let tuple = (packet.destination, ports(packet).1, before.service);
                 let newest = self.by_tuple.get(&tuple).and_then(|flows| flows.last());
                 flow = *newest.ok_or("a reply to a client that never spoke")?;
@@ -843,9 +843,9 @@ impl World {
         let is_known = match server {
             Some(mac) => {
                 let peer = (mac, source, ports.0, destination, ports.1);
-                // Or the error is about an earlier connection of the client, and the new one's first packet still waits.
+                // Or the error is about an earlier connection of the client, and the new one's first packet still waits or is in pieces.
                 let found = self.find_by_reply((source, ports.0), (destination, ports.1));
-                self.peers.contains_key(&peer) || found.is_some_and(|found| found.packets_in == 0)
+                self.peers.contains_key(&peer) || found.is_some()
             }
             None => {
                 let service = usize::from(ports.1.wrapping_sub(80));
