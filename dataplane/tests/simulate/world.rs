@@ -11,6 +11,7 @@ use ulvs_dataplane::io::memory::{MemoryFrame, MemoryIo};
 use ulvs_dataplane::io::{Io, PortIndex};
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, Loads, ServerSlot};
+use ulvs_dataplane::snapshot::Snapshot;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::wire::ethernet::Mac;
 use ulvs_dataplane::worker::{FromWorker, Mailbox, Mesh, ToWorker, Worker};
@@ -85,6 +86,7 @@ pub struct World {
     counters: Vec<Arc<Counters>>,
     loads: Arc<Loads>,
     generations: Vec<u64>,
+    letters: Vec<Vec<Arc<Snapshot>>>,
     wire: BTreeMap<(u64, u64), (Place, Vec<u8>)>,
     wire_serial: u64,
     flows: Vec<Flow>,
@@ -156,6 +158,7 @@ impl World {
             counters,
             loads,
             generations: vec![0; count],
+            letters: vec![Vec::new(); count],
             wire: BTreeMap::new(),
             wire_serial: 0,
             flows: Vec::new(),
@@ -177,14 +180,24 @@ impl World {
 
     // ---- the control side ----
 
-    /// Sends the plan to every worker; each takes it over at its own next turn.
+    /// Sends the plan to every worker; each gets it, and takes it over, at its own time.
     pub fn configure(&mut self) {
         let snapshot = self.plan.snapshot();
-        for mailbox in &self.mailboxes {
-            mailbox
-                .to_worker
-                .push(ToWorker::Adopt(snapshot.clone()))
-                .expect("workers read their mail");
+        self.letters
+            .iter_mut()
+            .for_each(|letters| letters.push(snapshot.clone()));
+    }
+
+    /// Some workers get the configurations that were sent to them.
+    fn deliver_letters(&mut self) {
+        for (mailbox, letters) in self.mailboxes.iter().zip(&mut self.letters) {
+            if self.random.chance(20) {
+                let now = letters.len().min(8);
+                for snapshot in letters.drain(..now) {
+                    let letter = mailbox.to_worker.push(ToWorker::Adopt(snapshot));
+                    letter.expect("workers read their mail");
+                }
+            }
         }
     }
 
@@ -482,6 +495,7 @@ impl World {
 
     /// Lets time pass: frames arrive, workers turn, what they send is checked and goes on.
     pub fn pass(&mut self, nanoseconds: u64) -> Checked {
+        self.deliver_letters();
         let end = Time(self.now.0 + nanoseconds);
         loop {
             let due: Vec<(u64, u64)> = self
