@@ -43,7 +43,7 @@ pub struct ConfigError {
     pub severity: Severity,
     /// The file's name as it was given.
     pub file: String,
-    /// Where; none when the file as a whole is meant.
+    /// Where; none when the file cannot be read at all.
     pub place: Option<Place>,
     /// What is wrong, as a sentence.
     pub message: String,
@@ -54,7 +54,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error about the file as a whole.
+    /// An error about a file that cannot be read.
     pub fn without_place(file: &str, message: impl Into<String>) -> ConfigError {
         ConfigError {
             severity: Severity::Error,
@@ -82,7 +82,8 @@ impl fmt::Display for ConfigError {
             let gutter = " ".repeat(number.len());
             let indent = " ".repeat(place.mark_column.saturating_sub(1));
             let mark = "^".repeat(place.mark_width);
-            write!(f, "\n{number} | {}\n{gutter} | {indent}{mark}", place.source_line)?;
+            let source_line = format!("{number} | {}", place.source_line);
+            write!(f, "\n{}\n{gutter} | {indent}{mark}", source_line.trim_end())?;
         }
         if let Some((place, what)) = &self.related {
             write!(f, "\n  note: {}:{}:{}: {what}", self.file, place.line, place.column)?;
@@ -100,7 +101,7 @@ impl std::error::Error for ConfigError {}
 #[derive(Debug)]
 pub struct Finding {
     severity: Severity,
-    span: Option<Span>,
+    span: Span,
     message: String,
     help: Option<String>,
     related: Option<(Span, String)>,
@@ -132,20 +133,15 @@ pub struct Findings {
 impl Findings {
     /// Adds an error at a place.
     pub fn error(&mut self, span: &Span, message: impl Into<String>) -> &mut Finding {
-        self.add(Severity::Error, Some(span.clone()), message.into())
-    }
-
-    /// Adds an error about the file as a whole.
-    pub fn error_in_file(&mut self, message: impl Into<String>) -> &mut Finding {
-        self.add(Severity::Error, None, message.into())
+        self.add(Severity::Error, span.clone(), message.into())
     }
 
     /// Adds a warning at a place.
     pub fn warning(&mut self, span: &Span, message: impl Into<String>) -> &mut Finding {
-        self.add(Severity::Warning, Some(span.clone()), message.into())
+        self.add(Severity::Warning, span.clone(), message.into())
     }
 
-    fn add(&mut self, severity: Severity, span: Option<Span>, message: String) -> &mut Finding {
+    fn add(&mut self, severity: Severity, span: Span, message: String) -> &mut Finding {
         let place = self.list.len();
         self.list.push(Finding {
             severity,
@@ -172,8 +168,7 @@ impl Findings {
     pub fn mark_syntax_errors(&mut self, source: &Source) {
         for finding in &mut self.list {
             finding.is_syntax = true;
-            self.broken_lines
-                .extend(finding.span.as_ref().map(|span| source.line_of(span.start)));
+            self.broken_lines.insert(source.line_of(finding.span.start));
         }
     }
 
@@ -184,13 +179,12 @@ impl Findings {
 
     /// Everything found, in the order of the file, each message once per place.
     pub fn finish(mut self, source: &Source) -> Vec<ConfigError> {
-        self.list
-            .sort_by_key(|finding| finding.span.as_ref().map(|span| span.start));
+        self.list.sort_by_key(|finding| finding.span.start);
         let mut errors: Vec<ConfigError> = Vec::new();
         let mut lines_told = HashSet::new();
         for finding in &self.list {
             let error = resolve(finding, source);
-            let line = error.place.as_ref().map_or(0, |place| place.line);
+            let line = source.line_of(finding.span.start);
             // A broken line gets its first syntax error only: the parser often stumbles several times over one slip.
             if self.broken_lines.contains(&line) && (!finding.is_syntax || !lines_told.insert(line)) {
                 continue;
@@ -207,7 +201,7 @@ fn resolve(finding: &Finding, source: &Source) -> ConfigError {
     ConfigError {
         severity: finding.severity,
         file: source.file_name.to_string(),
-        place: finding.span.as_ref().map(|span| source.place_of(span)),
+        place: Some(source.place_of(&finding.span)),
         message: finding.message.clone(),
         help: finding.help.clone(),
         related: finding

@@ -19,6 +19,7 @@ mod names;
 mod parse;
 mod read;
 pub mod schema;
+mod section;
 mod source;
 mod suggest;
 #[cfg(test)]
@@ -40,8 +41,8 @@ pub use names::{client_address_name, method_name, scheduler_flag_names, schedule
 use error::Findings;
 use source::Source;
 
-/// The largest file that is read, in bytes. A file with 65536 servers takes about a tenth of it.
-pub const FILE_LIMIT_BYTES: u64 = 64 << 20;
+/// The largest file that is read, in bytes. A file with 65536 servers takes about a third of it.
+pub const FILE_LIMIT_BYTES: u64 = 16 << 20;
 
 /// Reads and checks the configuration file at `path`.
 ///
@@ -95,7 +96,12 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, Vec<ConfigError>> {
     let (tree, syntax_errors) = DeTable::parse_recoverable(text);
     for error in &syntax_errors {
         let span = error.span().unwrap_or(0..0);
-        findings.error(&span, format!("this is not valid TOML: {}", error.message()));
+        let finding = findings.error(&span, format!("this is not valid TOML: {}", error.message()));
+        if error.message().starts_with("duplicate key") {
+            finding.help(
+                "a key is written once in its table, a [header] once in the file, a [[header]] as often as needed",
+            );
+        }
     }
     findings.mark_syntax_errors(&source);
 

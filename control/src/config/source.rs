@@ -87,6 +87,20 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
     (line.chars().skip(cut).take(EXCERPT_WIDTH).map(visible).collect(), cut)
 }
 
+/// Text from the file for use inside a sentence: shortened, and with control characters escaped.
+pub fn printable(text: &str) -> String {
+    const LIMIT: usize = 60;
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_debug().to_string(),
+        false => c.to_string(),
+    };
+    let shown: String = text.chars().take(LIMIT).map(escape).collect();
+    match text.chars().nth(LIMIT) {
+        Some(_) => format!("{shown}..."),
+        None => shown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,7 +86,7 @@ fn collect_owners(name: &str, table: &Table, owners: &mut Vec<String>) {
         owners.push(table.name.to_string());
     }
     for Key { kind, .. } in table.keys {
-        if let Kind::Table(inner) | Kind::Tables(inner) = kind {
+        if let Kind::Section(inner) | Kind::Sections(inner) = kind {
             collect_owners(name, inner, owners);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::error::Findings;
 use crate::config::model::{Director, Timeouts};
 use crate::config::names::{BACKENDS, IDLES};
-use crate::config::read::{At, Section};
+use crate::config::section::{At, Section};
 use crate::config::validate::each_repeat;
 
 /// `sun_path` of a unix socket holds 108 bytes, the last of which is zero (unix(7)).

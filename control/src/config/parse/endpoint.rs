@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ulvs_dataplane::address::Address;
 
 use crate::config::error::Findings;
-use crate::config::read::At;
+use crate::config::section::At;
+use crate::config::source::printable;
 
 /// An address with a port, if one is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,10 +164,6 @@ fn usable_address(ip: IpAddr, role: &str) -> Result<Address, Problem> {
             None => Ok(ip.into()),
         },
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().take(60).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use ulvs_dataplane::address::Address;
 
 use super::endpoint::{parse_address, parse_port_range};
+use super::name::parse_name;
 use crate::config::error::Findings;
 use crate::config::model::LocalPool;
-use crate::config::read::{At, Section};
+use crate::config::section::{At, Section};
 use crate::config::source::{Source, Span};
 use crate::config::validate::each_repeat;
 
@@ -22,10 +23,7 @@ pub struct LocalPoolEntry {
 
 pub fn parse(section: &Section, findings: &mut Findings) -> LocalPoolEntry {
     let found_before = findings.len();
-    let name = section.text("name");
-    if let Some(name) = name.as_ref().filter(|name| name.value.is_empty()) {
-        findings.error(&name.span, "the name of a local pool is empty");
-    }
+    let name = parse_name(section, findings);
     let texts = section.texts("addresses");
     let addresses: Vec<_> = texts
         .iter()

@@ -4,6 +4,7 @@
 mod director;
 mod endpoint;
 mod local_pool;
+mod name;
 mod port;
 mod service;
 
@@ -14,7 +15,7 @@ pub use service::{ServerEntry, ServiceEntry};
 
 use super::error::Findings;
 use super::model::{Config, Director, Timeouts};
-use super::read::{At, Section};
+use super::section::{At, Section};
 use super::source::Source;
 
 /// Everything that the file says.
@@ -42,7 +43,7 @@ pub struct Entries {
 
 /// Reads all parts of the file.
 pub fn parse(root: &Section, findings: &mut Findings) -> Entries {
-    let empty = Section::empty();
+    let empty = Section::new(0..0);
     let director = root.sections("director").first().unwrap_or(&empty);
     let timeouts = root.sections("timeouts").first().unwrap_or(&empty);
     Entries {

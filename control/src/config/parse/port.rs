@@ -1,9 +1,10 @@
 //! `[[port]]`
 
+use super::name::parse_name;
 use crate::config::error::Findings;
 use crate::config::model::{Port, PortMode, Vlan, ZeroCopy};
 use crate::config::names::{PORT_MODES, ZERO_COPIES};
-use crate::config::read::{At, Section};
+use crate::config::section::{At, Section};
 use crate::config::source::{Source, Span};
 
 /// IFNAMSIZ is 16 with the terminating zero.
@@ -37,12 +38,7 @@ pub fn parse(section: &Section, findings: &mut Findings) -> PortEntry {
     let interface = section
         .text("interface")
         .and_then(|name| interface_name(name, findings));
-    let given_name = section.text("name");
-    if let Some(name) = given_name.as_ref().filter(|name| name.value.is_empty()) {
-        findings
-            .error(&name.span, "the name of a port is empty")
-            .help("leave it out to use the interface's name");
-    }
+    let given_name = parse_name(section, findings);
     let vlans = section.sections("vlans").iter().map(|vlan| VlanEntry {
         id: vlan.find_integer("id"),
         interface: vlan.text("interface").and_then(|name| interface_name(name, findings)),

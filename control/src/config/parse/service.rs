@@ -5,10 +5,11 @@ use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
 
 use super::endpoint::{Endpoint, parse_endpoint, show_endpoint};
+use super::name::parse_name;
 use crate::config::error::Findings;
 use crate::config::model::{Protocol, RealServer, VirtualService};
 use crate::config::names::{CLIENT_ADDRESSES, FlagWord, METHODS, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS};
-use crate::config::read::{At, Section};
+use crate::config::section::{At, Section};
 use crate::config::source::{Source, Span};
 
 /// A `[[service]]`, as far as it could be read.
@@ -47,12 +48,7 @@ pub struct ServerEntry {
 
 pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
     let found_before = findings.len();
-    let name = section.text("name");
-    if let Some(name) = name.as_ref().filter(|name| name.value.is_empty()) {
-        findings
-            .error(&name.span, "the name of a service is empty")
-            .help("leave it out to have one made");
-    }
+    let name = parse_name(section, findings);
     let texts = section.texts("address");
     let addresses: Vec<_> = texts
         .iter()

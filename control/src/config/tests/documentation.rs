@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{config_folder, example_files, render};
 use crate::config;
-use crate::config::schema::{DIRECTOR, Default, KEYS_OF_FILE, Key, Kind, TIMEOUTS, Table};
+use crate::config::schema::{DIRECTOR, DefaultValue, KEYS_OF_FILE, Key, Kind, TIMEOUTS, Table};
 
 #[test]
 fn the_examples_load_without_warnings() {
@@ -48,7 +48,7 @@ fn ulvs_toml_documents_every_key() {
     let text = fs::read_to_string(config_folder().join("ulvs.toml")).expect("ulvs.toml");
     let mut missing = Vec::new();
     for Key { kind, .. } in KEYS_OF_FILE.keys {
-        if let Kind::Table(table) | Kind::Tables(table) = kind {
+        if let Kind::Section(table) | Kind::Sections(table) = kind {
             check_table(
                 table,
                 &part_below(&text, table.name),
@@ -81,7 +81,7 @@ fn check_table(table: &Table, part: &[&str], written: Written, text: &str, missi
         missing.push(format!("there is no {}", table.name));
     }
     for key in table.keys {
-        if let Kind::Tables(inner) = key.kind {
+        if let Kind::Sections(inner) = key.kind {
             let own_part = part_below(text, inner.name);
             if !own_part.is_empty() {
                 check_table(inner, &own_part, Written::Below, text, missing);
@@ -126,15 +126,15 @@ fn defaults_fit_their_own_type() {
     fn check(table: &Table) {
         for key in table.keys {
             let fits = match (key.default, key.kind) {
-                (Default::Flag(_), Kind::Flag) | (Default::Text(_), Kind::Text) => true,
-                (Default::Integer(number), Kind::Integer { min, max }) => (min..=max).contains(&number),
-                (Default::Text(word), Kind::Choice(words)) => words.contains(&word),
-                (Default::Empty, Kind::Integers { .. } | Kind::Texts | Kind::Choices(_)) => true,
-                (Default::Empty, Kind::Table(inner) | Kind::Tables(inner)) => {
+                (DefaultValue::Flag(_), Kind::Flag) | (DefaultValue::Text(_), Kind::Text) => true,
+                (DefaultValue::Integer(number), Kind::Integer { min, max }) => (min..=max).contains(&number),
+                (DefaultValue::Text(word), Kind::Choice(words)) => words.contains(&word),
+                (DefaultValue::Empty, Kind::Integers { .. } | Kind::Texts | Kind::Choices(_)) => true,
+                (DefaultValue::Empty, Kind::Section(inner) | Kind::Sections(inner)) => {
                     check(inner);
                     true
                 }
-                (Default::Required, _) | (Default::None(_), Kind::Text | Kind::Choice(_)) => true,
+                (DefaultValue::Required, _) | (DefaultValue::None(_), Kind::Text | Kind::Choice(_)) => true,
                 _ => false,
             };
             assert!(fits, "{} {}", table.name, key.name);

@@ -180,6 +180,29 @@ fn services_and_servers_are_taken_as_written() {
 }
 
 #[test]
+fn mh_takes_as_many_servers_as_its_table_has_places() {
+    let servers = |count: usize| -> String {
+        let server = |n: usize| format!("[[service.server]]\naddress = \"10.0.{}.{}\"\n", n >> 8, n & 255);
+        (0..count).map(server).collect()
+    };
+    let head = "[[port]]\ninterface = \"eth0\"\n[[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.10:80\"\nmethod = \"dr\"\n";
+    let mh = format!("{head}scheduler = \"mh\"\n");
+    assert_eq!(load(&format!("{mh}{}", servers(4093))).services[0].servers.len(), 4093);
+    assert_eq!(
+        load(&format!("{head}{}", servers(4094))).services[0].servers.len(),
+        4094
+    );
+    let Err(errors) = config::parse(&format!("{mh}{}", servers(4094)), "f.toml") else {
+        panic!("one server too many is taken");
+    };
+    let told = super::render(&errors);
+    assert!(
+        told.starts_with("f.toml:5:11: this service has 4094 servers; mh takes at most 4093"),
+        "{told}"
+    );
+}
+
+#[test]
 fn flags_are_named_as_in_ipvsadm() {
     let both = SchedulerFlags {
         fallback: true,

@@ -3,6 +3,7 @@
 //! The checks run on whatever could be read. A check that something is *missing* trusts only parts that were read completely.
 
 mod addresses;
+mod limits;
 mod ports;
 mod servers;
 mod services;
@@ -23,6 +24,7 @@ pub fn validate(entries: &Entries, findings: &mut Findings) {
         servers::check(service, findings);
     }
     addresses::check(entries, findings);
+    limits::check(entries, findings);
 }
 
 /// Calls `report(again, first)` for every item whose key was seen before. Items without a key are passed over.

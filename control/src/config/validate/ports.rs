@@ -3,12 +3,15 @@
 use super::each_repeat;
 use crate::config::error::Findings;
 use crate::config::parse::{Entries, PortEntry};
-use crate::config::read::At;
+use crate::config::section::At;
 
 pub fn check(entries: &Entries, findings: &mut Findings) {
     if entries.ports.is_empty() && entries.ports_readable && findings.file_is_whole() {
         findings
-            .error_in_file("there is no [[port]], so there is nothing to receive packets on")
+            .error(
+                &(0..0),
+                "this file has no [[port]], so there is nothing to receive packets on",
+            )
             .help("add a [[port]] with the interface to work on, for example: interface = \"eth0\"");
     }
     repeated_names(&entries.ports, findings);
@@ -40,11 +43,14 @@ fn repeated_names(ports: &[PortEntry], findings: &mut Findings) {
 }
 
 fn repeated_interfaces(ports: &[PortEntry], findings: &mut Findings) {
-    let own = ports.iter().filter_map(|port| port.interface.as_ref());
-    let of_vlans = ports
-        .iter()
-        .flat_map(|port| port.vlans.iter().filter_map(|vlan| vlan.interface.as_ref()));
-    let all: Vec<_> = own.chain(of_vlans).collect();
+    let mut all = Vec::new();
+    for port in ports {
+        all.extend(&port.interface);
+        // A VLAN may use the interface of its own port: that is its default.
+        let own = port.interface.as_ref().map(|interface| &interface.value);
+        let of_vlans = port.vlans.iter().filter_map(|vlan| vlan.interface.as_ref());
+        all.extend(of_vlans.filter(|interface| Some(&interface.value) != own));
+    }
     each_repeat(
         all.iter().copied(),
         |interface| Some(interface.value.clone()),

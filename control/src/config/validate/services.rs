@@ -7,7 +7,7 @@ use crate::config::error::Findings;
 use crate::config::model::Protocol;
 use crate::config::names::{client_address_name, scheduler_name};
 use crate::config::parse::{Entries, ServiceEntry, show_endpoint};
-use crate::config::source::Span;
+use crate::config::source::{Span, printable};
 use crate::config::suggest;
 
 pub fn check(entries: &Entries, findings: &mut Findings) {
@@ -19,7 +19,6 @@ pub fn check(entries: &Entries, findings: &mut Findings) {
         check_local_pool(service, entries, findings);
     }
     unused_pools(entries, findings);
-    check_limits(entries, findings);
 }
 
 fn repeated_names(entries: &Entries, findings: &mut Findings) {
@@ -93,13 +92,12 @@ fn check_flags(service: &ServiceEntry, findings: &mut Findings) {
     {
         let owner = scheduler_name(flag.value.scheduler);
         let chosen = scheduler_name(service.scheduler.value);
-        findings
-            .error(
-                &flag.span,
-                format!("this flag belongs to the scheduler {owner}; the service uses {chosen}"),
-            )
-            .see(&service.scheduler.span, format!("the scheduler is {chosen}"))
-            .help(format!("remove the flag, or set scheduler = \"{owner}\""));
+        let message = format!("this flag belongs to the scheduler {owner}; the service uses {chosen}");
+        let finding = findings.error(&flag.span, message);
+        finding.help(format!("remove the flag, or set scheduler = \"{owner}\""));
+        if service.scheduler.given {
+            finding.see(&service.scheduler.span, "the scheduler is set here");
+        }
     }
 }
 
@@ -171,7 +169,7 @@ fn check_local_pool(service: &ServiceEntry, entries: &Entries, findings: &mut Fi
                 true => "the file has no [[local_pool]]; add one with this name".to_string(),
                 false => suggest::did_you_mean(&wanted.value, names),
             };
-            let message = format!("there is no [[local_pool]] named \"{}\"", wanted.value.escape_debug());
+            let message = format!("there is no [[local_pool]] named \"{}\"", printable(&wanted.value));
             findings.error(&wanted.span, message).help(help);
         }
         return;
@@ -211,51 +209,6 @@ fn unused_pools(entries: &Entries, findings: &mut Findings) {
         let used = |service: &ServiceEntry| service.local_pool.as_ref().is_some_and(|pool| pool.value == name.value);
         if !entries.services.iter().any(used) {
             findings.warning(&name.span, format!("no service uses the local pool \"{}\"", name.value));
-        }
-    }
-}
-
-fn check_limits(entries: &Entries, findings: &mut Findings) {
-    let endpoints = || {
-        entries
-            .services
-            .iter()
-            .flat_map(|service| service.virtual_endpoints().map(move |e| (service, e)))
-    };
-    let services = endpoints().count();
-    let limit = &entries.service_limit;
-    if let Some((_, (_, _, span))) = endpoints().nth(limit.value as usize) {
-        let message = format!(
-            "there are {services} virtual services; service_limit allows {}",
-            limit.value
-        );
-        let finding = findings.error(span, message);
-        finding.help(format!("set service_limit in [director] to {services} or more"));
-        if limit.given {
-            finding.see(&limit.span, "service_limit is set here");
-        }
-    }
-
-    let mut servers = 0;
-    let mut first_too_many = None;
-    for (service, (address, _, _)) in endpoints() {
-        for server in service.servers.iter().filter(|server| server.serves(address)) {
-            servers += 1;
-            if servers > entries.server_limit.value as usize {
-                first_too_many.get_or_insert(&server.span);
-            }
-        }
-    }
-    let limit = &entries.server_limit;
-    if let Some(span) = first_too_many {
-        let message = format!(
-            "there are {servers} real servers, counted per service; server_limit allows {}",
-            limit.value
-        );
-        let finding = findings.error(span, message);
-        finding.help(format!("set server_limit in [director] to {servers} or more"));
-        if limit.given {
-            finding.see(&limit.span, "server_limit is set here");
         }
     }
 }
