@@ -91,3 +91,6 @@ fn icmpv6_checksum(source: &[u8; 16], destination: &[u8; 16], message: &[u8]) ->
     }
     !(sum as u16)
 }
+
+#[cfg(test)]
+mod tests;

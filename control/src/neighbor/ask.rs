@@ -21,7 +21,8 @@ use rtnetlink::packet_route::route::RouteProtocol;
 use rtnetlink::{Handle, new_connection};
 use ulvs_dataplane::address::Address;
 
-use super::view::{KernelView, Neighbour};
+use super::model::Neighbour;
+use super::view::KernelView;
 use super::watch::{WatchError, dump_neighbours};
 
 /// The mark of our entries, as `ip neigh` shows it behind `proto`. The kernel gives the numbers no meaning; this one is not in
@@ -226,3 +227,6 @@ fn reason(error: &rtnetlink::Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! The director forwards packets itself, but keeps neither a routing daemon nor an ARP/ND machine for next hops: both are
 //! the kernel's, and are read over rtnetlink.
 //!
-//! - `view`: the pure model. Messages arrive as [`Change`]; nothing here touches a socket.
+//! - `model`: links, addresses, routes, neighbours.
+//! - `view`: all of them as the kernel last told them. Messages arrive as [`Change`]; nothing here touches a socket.
 //! - `resolve`: which way a destination goes, by that model.
 //! - `next_hops`: the facts that the dataplane's snapshot is made of.
 //! - `translate`: a netlink message becomes a [`Change`].
@@ -16,6 +17,7 @@
 
 mod announce;
 mod ask;
+mod model;
 mod next_hops;
 mod resolve;
 mod translate;
@@ -24,12 +26,16 @@ mod watch;
 
 pub use announce::{announcement, gratuitous_arp, unsolicited_neighbour_advertisement};
 pub use ask::{AskError, NEIGHBOUR_PROTOCOL, REFRESH_PERIOD_MS, Request, plan, reconcile, release_all, resolve_once};
+pub use model::{
+    InterfaceAddress, Link, Neighbour, NeighbourState, Placement, Route, RouteHop, RouteKind, RouteTable, Scope,
+    VlanParent,
+};
 pub use next_hops::{
     Destination, ForwardingFacts, NextHopFacts, Port, PortInterface, RouteFacts, Via, forwarding_facts,
 };
 pub use resolve::{Forward, RouteResult, Unreachable};
-pub use view::{
-    Change, InterfaceAddress, KernelView, Link, Neighbour, NeighbourState, Placement, Route, RouteHop, RouteKind,
-    RouteTable, Scope, VlanParent,
-};
+pub use view::{Change, KernelView};
 pub use watch::{WatchError, Watcher};
+
+#[cfg(test)]
+mod example;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ulvs_dataplane::address::Address;
 
+use super::model::{Link, Route, RouteHop, RouteTable};
 use super::resolve::{Judgement, RouteResult, Unreachable, hash, is_link_local, is_multicast, route_mtu};
-use super::view::{KernelView, Link, Route, RouteHop, RouteTable};
+use super::view::KernelView;
 
 /// A port of the director and the kernel interfaces that are on it: the interface itself, and its VLAN interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,3 +283,6 @@ impl Compiler<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@
 
 use ulvs_dataplane::address::Address;
 
-use super::view::{InterfaceAddress, KernelView, Link, Route, RouteHop, RouteKind, RouteTable, Scope};
+use super::model::{InterfaceAddress, Link, Route, RouteHop, RouteKind, RouteTable, Scope};
+use super::view::KernelView;
 
 /// The answer for a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,3 +263,6 @@ pub(super) fn hash(address: Address) -> u64 {
     });
     hash ^ (hash >> 32)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,10 +17,11 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use ulvs_dataplane::address::Address;
 
-use super::view::{
-    Change, InterfaceAddress, Link, Neighbour, NeighbourState, Placement, Route, RouteHop, RouteKind, RouteTable,
-    Scope, VlanParent,
+use super::model::{
+    InterfaceAddress, Link, Neighbour, NeighbourState, Placement, Route, RouteHop, RouteKind, RouteTable, Scope,
+    VlanParent,
 };
+use super::view::Change;
 
 /// What a message that was not asked for (a multicast event) changes.
 pub fn change(header: &NetlinkHeader, message: RouteNetlinkMessage) -> Option<Change> {
@@ -309,3 +310,6 @@ fn from_ip(ip: IpAddr) -> Option<Address> {
 fn ethernet(bytes: &[u8]) -> Option<[u8; 6]> {
     bytes.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The socket that brings the kernel's news: a complete dump first, then every change, in batches.
 
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
@@ -16,6 +17,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::proto::Connection;
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 
+use super::model::Neighbour;
 use super::translate;
 use super::view::Change;
 
@@ -184,7 +186,7 @@ fn removes_routes_silently(message: &RouteNetlinkMessage) -> bool {
 /// Keeps only the last of several changes to one neighbour, the only thing that changes by the thousand. What replaces what
 /// among routes depends on their order, so those stay.
 fn coalesce(changes: Vec<Change>) -> Vec<Change> {
-    let mut told = std::collections::BTreeSet::new();
+    let mut told = BTreeSet::new();
     let mut kept: Vec<Change> = Vec::with_capacity(changes.len());
     for change in changes.into_iter().rev() {
         let neighbour = match &change {
@@ -286,7 +288,7 @@ async fn dump_routes() -> Result<Change, WatchError> {
 }
 
 /// The kernel's neighbours of both families.
-pub(super) async fn dump_neighbours() -> Result<Vec<super::view::Neighbour>, WatchError> {
+pub(super) async fn dump_neighbours() -> Result<Vec<Neighbour>, WatchError> {
     let request = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
     dump("neighbours", request, |message| match message {
         RouteNetlinkMessage::NewNeighbour(message) => translate::neighbour(&message),
@@ -341,3 +343,6 @@ async fn dump_once<T>(
     }
     Err(broken_off())
 }
+
+#[cfg(test)]
+mod tests;
