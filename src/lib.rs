@@ -1,3 +1,4 @@
 //! The rim of ULVS: NIC adapters and what both binaries share. The only crate with `unsafe` in it.
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+pub mod cli;
