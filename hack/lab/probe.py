@@ -76,7 +76,10 @@ def error(arguments):
             probe.setsockopt(level, socket.IPV6_UNICAST_HOPS if six else socket.IP_TTL, arguments.ttl)
         if arguments.dont_fragment:
             probe.setsockopt(level, IPV6_MTU_DISCOVER if six else IP_MTU_DISCOVER, PMTUDISC_PROBE)
-        probe.send(payload(arguments.bytes))
+        try:
+            probe.send(payload(arguments.bytes))
+        except OSError as problem:
+            raise Failed(str(problem)) from problem
         waiting = select.poll()
         waiting.register(probe, select.POLLIN | select.POLLERR)
         if not waiting.poll(PATIENCE_S * 1000):

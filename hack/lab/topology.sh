@@ -38,12 +38,14 @@ make_host() {
     local host=$1
     ip netns add "ulvs-$NAME-$host"
     # dad_transmits, accept_dad: addresses are usable at once. rp_filter: DR, TUN and the router make paths asymmetric on purpose.
-    # send_redirects: on one arm every packet leaves through the port it came in by, which must not be "corrected".
+    # redirects: on one arm every packet leaves through the port it came in by, which must not be "corrected".
+    # IPv6 has no setting against sending them.
     on "$host" sysctl -q -w \
         net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.dad_transmits=0 \
         net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0 \
         net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
-        net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0
+        net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0 \
+        net.ipv6.conf.all.accept_redirects=0 net.ipv6.conf.default.accept_redirects=0
     on "$host" ip link set lo up
 }
 

@@ -13,15 +13,15 @@ struct packet {
 enum { TC_ACT_OK = 0, TC_ACT_SHOT = 2 };
 enum { ETH_P_8021Q_BIG_ENDIAN = 0x0081, VLAN_ID_MASK = 0x0fff };
 
-__attribute__((section("push"), used)) int push(struct packet *packet) {
+__attribute__((section("push"), used)) int push_tag(struct packet *packet) {
     return bpf_skb_vlan_push(packet, ETH_P_8021Q_BIG_ENDIAN, VLAN_ID) ? TC_ACT_SHOT : TC_ACT_OK;
 }
 
 // As on a real tagged port, what is untagged or carries another VLAN's tag goes nowhere.
-__attribute__((section("pop"), used)) int pop(struct packet *packet) {
+__attribute__((section("pop"), used)) int pop_tag(struct packet *packet) {
     if (!packet->vlan_present || (packet->vlan_tci & VLAN_ID_MASK) != VLAN_ID)
         return TC_ACT_SHOT;
     return bpf_skb_vlan_pop(packet) ? TC_ACT_SHOT : TC_ACT_OK;
 }
 
-__attribute__((section("license"), used)) char license[] = "GPL";
+__attribute__((section("license"), used)) char license_text[] = "GPL";
