@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What a client asks of a virtual service where curl and dig do not reach. Runs inside a client's network namespace.
 
-  probe.py udp ADDRESS PORT [--count N] [--bytes N]   echo requests, each from a new port; prints the first line of each answer
+  probe.py udp ADDRESS PORT [--count N] [--bytes N] [--attempts N]
+                                                      echo requests, each from a new port; prints the first line of each answer
   probe.py error ADDRESS PORT [--ttl N] [--bytes N] [--dont-fragment]
                                                       one datagram; prints the answer or the ICMP error it brings
   probe.py greet ADDRESS PORT                         waits for the server's greeting, then sends a line and expects it back
@@ -55,16 +56,26 @@ def udp(arguments):
     sent = payload(arguments.bytes)
     for number in range(arguments.count):
         with connected(arguments) as probe:
-            probe.settimeout(PATIENCE_S)
             try:
-                probe.send(sent)
-                answer = probe.recv(65535)
+                answer = ask(probe, sent, arguments.attempts)
             except OSError as error:
                 raise Failed(f"datagram {number + 1} of {arguments.count}: {error}") from error
         about, _, echoed = answer.partition(b"\n")
         if echoed != sent:
             raise Failed(f"datagram {number + 1}: {len(sent)} bytes were sent, {len(echoed)} other ones came back")
         print(about.decode())
+
+
+def ask(probe, sent, attempts):
+    """Sends until an answer comes. UDP needs a second attempt when the first one finds out the path MTU."""
+    probe.settimeout(PATIENCE_S / attempts)
+    for attempt in range(attempts):
+        probe.send(sent)
+        try:
+            return probe.recv(65535)
+        except TimeoutError:
+            if attempt + 1 == attempts:
+                raise
 
 
 def error(arguments):
@@ -129,6 +140,7 @@ def main():
     parser.add_argument("port", type=int)
     parser.add_argument("--source", help="send from this address")
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--attempts", type=int, default=1)
     parser.add_argument("--bytes", type=int, default=64)
     parser.add_argument("--ttl", type=int)
     parser.add_argument("--dont-fragment", action="store_true")

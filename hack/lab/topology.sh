@@ -32,6 +32,7 @@ make_topology() {
     number_director
     number_router
     for host in 1 2 3; do number_server $host; done
+    [[ -z $VLAN ]] || introduce_tagged_neighbours
 }
 
 make_host() {
@@ -101,6 +102,24 @@ number_director() {
     add_address director $inside $DIRECTOR_INSIDE4 $DIRECTOR_INSIDE6
     on director ip route add default via $ROUTER_OUTSIDE4
     on director ip -6 route add default via $ROUTER_OUTSIDE6
+}
+
+# The director's kernel has no VLAN device to resolve neighbours on, so it is told who is behind the tagged port.
+introduce_tagged_neighbours() {
+    introduce client $CLIENT4 $CLIENT6
+    introduce router $ROUTER_OUTSIDE4 $ROUTER_OUTSIDE6
+    [[ $ARMS == 2 ]] || for host in 1 2 3; do
+        local ipv4=SERVER${host}_4 ipv6=SERVER${host}_6
+        introduce server$host "${!ipv4}" "${!ipv6}"
+    done
+}
+
+introduce() {
+    local host=$1 port=outside mac
+    [[ $host != server* ]] || port=inside
+    mac=$(on "$host" cat "/sys/class/net/$port/address")
+    on director ip neighbour add "$2" lladdr "$mac" dev outside nud permanent
+    on director ip neighbour add "$3" lladdr "$mac" dev outside nud permanent
 }
 
 number_router() {
