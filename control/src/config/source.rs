@@ -45,19 +45,34 @@ impl<'a> Source<'a> {
         let start = self.boundary(span.start);
         let line = self.line_of(start);
         let line_start = self.line_starts[line - 1];
-        let line_text = self.text[line_start..].lines().next().unwrap_or("");
-        let line_end = line_start + line_text.len();
+        let before = &self.text[line_start..start];
+        let column = before.chars().count();
 
-        let before = self.text[line_start..start].chars().count();
-        let inside = self.text_of(&(start..span.end.min(line_end))).chars().count();
-        let (source_line, cut) = excerpt(line_text, before);
-        let marked = inside.clamp(1, EXCERPT_WIDTH.saturating_sub(before - cut).max(1));
+        // Long lines are shown from a little before the place.
+        let cut = if column < EXCERPT_WIDTH * 3 / 4 {
+            0
+        } else {
+            column - EXCERPT_WIDTH / 2
+        };
+        let kept_before = before
+            .char_indices()
+            .rev()
+            .take(column - cut)
+            .last()
+            .map_or(start, |(at, _)| line_start + at);
+        let room = EXCERPT_WIDTH - (column - cut);
+        let inside = self
+            .text_of(&(start..span.end))
+            .chars()
+            .take_while(|c| !matches!(c, '\r' | '\n'))
+            .take(room)
+            .count();
         Place {
             line,
-            column: before + 1,
-            source_line,
-            mark_column: before - cut + 1,
-            mark_width: marked,
+            column: column + 1,
+            source_line: excerpt(&self.text[kept_before..]),
+            mark_column: column - cut + 1,
+            mark_width: inside.max(1),
         }
     }
 
@@ -71,20 +86,17 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The part of a line that is shown, and how many characters were cut in front of it. Tabs become single spaces so that the mark
-/// below stays aligned, and control characters never reach the terminal.
-fn excerpt(line: &str, column: usize) -> (String, usize) {
-    let cut = if column < EXCERPT_WIDTH * 3 / 4 {
-        0
-    } else {
-        column - EXCERPT_WIDTH / 2
-    };
+/// What is shown of a line. Tabs become single spaces so that the mark below stays aligned, and control characters never reach
+/// the terminal.
+fn excerpt(text: &str) -> String {
     let visible = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => '\u{fffd}',
         c => c,
     };
-    (line.chars().skip(cut).take(EXCERPT_WIDTH).map(visible).collect(), cut)
+    let line = text.chars().take_while(|c| *c != '\n').take(EXCERPT_WIDTH);
+    let shown: String = line.collect();
+    shown.trim_end_matches('\r').chars().map(visible).collect()
 }
 
 /// Text from the file for use inside a sentence: shortened, and with control characters escaped.

@@ -227,3 +227,17 @@ fn a_file_that_cannot_be_read_is_one_error() {
         "{told}"
     );
 }
+
+#[test]
+fn a_file_that_is_too_large_is_refused_before_it_is_parsed() {
+    let path = std::env::temp_dir().join(format!("ulvs-config-too-large-{}.toml", std::process::id()));
+    let file = std::fs::File::create(&path).expect("a temporary file");
+    file.set_len(config::FILE_LIMIT_BYTES + 1).expect("a sparse file");
+    let loaded = config::load(&path);
+    std::fs::remove_file(&path).expect("it was there");
+    let told = super::render(&loaded.expect_err("it is too large"));
+    assert!(
+        told.contains(": the configuration file is larger than 16777216 bytes"),
+        "{told}"
+    );
+}

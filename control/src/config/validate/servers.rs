@@ -103,7 +103,7 @@ fn addresses_without_servers(service: &ServiceEntry, findings: &mut Findings) {
     }
     if service.servers.is_empty() {
         findings
-            .warning(&service.span, "this service has no server: it refuses all connections")
+            .warning(&service.span, "this service has no server: it takes no connections")
             .help("add a [[service.server]]");
         return;
     }
