@@ -303,11 +303,10 @@ fn the_view_follows_the_kernel_through_every_kind_of_change() {
                 if routes(&fresh.view) == routes(&follower.view) && probes_agree(&lab, &follower.view, &PROBES, step) {
                     break;
                 }
-                println!(
-                    "after `{step}`:\n{:#?}\n{:#?}",
-                    routes(&fresh.view),
-                    routes(&follower.view)
-                );
+                let (kernel, ours) = (routes(&fresh.view), routes(&follower.view));
+                let only_ours: Vec<_> = ours.iter().filter(|route| !kernel.contains(route)).collect();
+                let only_kernel: Vec<_> = kernel.iter().filter(|route| !ours.contains(route)).collect();
+                println!("after `{step}` the view still has {only_ours:?} and still lacks {only_kernel:?}");
                 follower.batch().await;
             }
         }
