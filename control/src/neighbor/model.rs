@@ -129,7 +129,7 @@ pub struct Route {
     pub metric: u32,
     /// What it does.
     pub kind: RouteKind,
-    /// Where it leads: one, several for multipath, none if the kernel told only a nexthop object.
+    /// Where it leads: one, several for multipath (by gateway and interface), none if the kernel told only a nexthop object.
     pub hops: Vec<RouteHop>,
     /// The source address that the operator prefers for the host's own packets (`src`).
     pub preferred_source: Option<Address>,

@@ -182,6 +182,9 @@ pub fn route(message: &RouteMessage) -> Option<Route> {
     if let (true, Some(ifindex)) = (hops.is_empty(), single) {
         hops.push(hop(ifindex, 1, &message.attributes));
     }
+    // IPv6 tells the hops of one route in one order in events and in another in dumps. Which hop a destination uses depends on
+    // the order, so it is ours.
+    hops.sort_by_key(|hop| (hop.gateway, hop.ifindex));
     let prefix_length = header.destination_prefix_length;
     Some(Route {
         table: route_table(table)?,

@@ -83,7 +83,11 @@ fn multipath_weights_and_a_gateway_of_the_other_family() {
         .iter()
         .map(|hop| (hop.ifindex, hop.weight, hop.gateway))
         .collect();
-    assert_eq!(found, [(2, 5, Some(ip("fe80::1"))), (3, 1, Some(ip("198.51.100.254")))]);
+    assert_eq!(
+        found,
+        [(3, 1, Some(ip("198.51.100.254"))), (2, 5, Some(ip("fe80::1")))],
+        "in our order"
+    );
 }
 
 #[test]
