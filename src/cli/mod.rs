@@ -4,9 +4,6 @@ mod commands;
 pub mod ipvsadm;
 mod table;
 
-#[cfg(test)]
-mod tests;
-
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
