@@ -144,6 +144,12 @@ impl Io for AfXdpIo {
         self.pool.balance();
     }
 
+    fn frames(&self) -> (usize, usize) {
+        let account = self.frame_account();
+        let total = account.free + account.receiving + account.sending;
+        (account.free as usize, total as usize)
+    }
+
     fn wait(&mut self, milliseconds: u32) {
         let timeout = i32::try_from(milliseconds).unwrap_or(i32::MAX);
         let count = self.descriptors.len() as libc::nfds_t;
