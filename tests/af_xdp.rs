@@ -377,6 +377,61 @@ fn nothing_is_left_after_kill_and_a_new_start_works() {
 }
 
 #[test]
+fn a_port_works_again_after_it_was_down() {
+    let Some(lab) = Lab::new(2, 2, 1500) else { return };
+    let echo = Echo::start(&lab, settings(&["d0"], AttachMode::Native, 2));
+    for _ in 0..3 {
+        run_in(&lab.peer, || echoed(OWNED, 64));
+        lab.set_director_link("down");
+        lab.set_director_link("up");
+    }
+    run_in(&lab.peer, || echoed(OWNED, 64));
+    echo.finish();
+}
+
+#[test]
+fn a_port_that_disappears_does_not_stop_the_others() {
+    const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 101);
+    let Some(lab) = Lab::new(1, 1, 1500) else { return };
+    lab.add_server();
+    let settings = settings(&["d0", "d1"], AttachMode::Native, 1);
+    let mut opened = run_in(&lab.director, move || open(&settings)).unwrap();
+    own(&mut opened, &[ELSEWHERE]);
+    let mut io = opened.workers.remove(0);
+    let macs: Vec<_> = opened.devices.iter().map(|device| device.mac).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let worker = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            if echo::turn(&mut io, &macs, ELSEWHERE) == 0 {
+                io.wait(100);
+            }
+        }
+    });
+    run_in(&lab.peer, || echoed(ELSEWHERE, 64));
+    lab.remove_director_link();
+    run_in(&lab.server, || echoed(ELSEWHERE, 64));
+    stop.store(true, Ordering::Relaxed);
+    worker.join().unwrap();
+}
+
+#[test]
+fn a_queue_that_another_program_holds_is_named() {
+    let Some(lab) = Lab::new(1, 1, 1500) else { return };
+    let settings = settings(&["d0"], AttachMode::Native, 1);
+    let again = settings.clone();
+    let Opened { workers, filter, .. } = run_in(&lab.director, move || open(&settings)).unwrap();
+    drop(filter);
+    lab.expect_detached();
+    let error = lab.open_error(again);
+    assert!(
+        matches!(&error, Error::QueueInUse { device, queue: 0 } if device == "d0"),
+        "{error}"
+    );
+    drop(workers);
+}
+
+#[test]
 fn a_missing_interface_names_those_that_exist() {
     let Some(lab) = Lab::new(1, 1, 1500) else { return };
     let error = lab.open_error(settings(&["eth7"], AttachMode::Auto, 1));

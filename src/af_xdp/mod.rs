@@ -6,6 +6,8 @@
 //!
 //! There is one frame memory (`umem.rs`) for all ports, so that a frame received on one is sent on another without a copy.
 
+mod attach;
+mod bind;
 mod counters;
 mod device;
 mod error;

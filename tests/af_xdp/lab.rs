@@ -152,6 +152,16 @@ impl Lab {
         ));
     }
 
+    /// Sets `d0` up or down.
+    pub fn set_director_link(&self, state: &str) {
+        run(&format!("ip -n {} link set d0 {state}", self.director));
+    }
+
+    /// Removes the pair of `d0` and `p0`.
+    pub fn remove_director_link(&self) {
+        run(&format!("ip -n {} link delete d0", self.director));
+    }
+
     /// What `ip link` says of `d0`.
     pub fn director_link(&self) -> String {
         run(&format!("ip -n {} -details link show dev d0", self.director))
