@@ -152,6 +152,7 @@ fn echo_and_kernel(mode: AttachMode, expected: XdpMode, queues: u32) {
     // A burst deep enough for several turns of the rings.
     run_in(&lab.peer, || {
         let socket = lab::client(OWNED);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         for round in 0..40u32 {
             for i in 0..32u32 {
                 socket.send(&(round * 32 + i).to_be_bytes()).unwrap();
@@ -233,17 +234,28 @@ fn jumbo_frames_span_buffers_in_generic_mode() {
 }
 
 #[test]
-fn small_buffers_carry_the_usual_mtu() {
-    let Some(lab) = Lab::new(1, 1, 1500) else { return };
-    let echo = Echo::start(
-        &lab,
-        Settings {
-            frame_size: 2048,
-            ..settings(&["d0"], AttachMode::Native, 1)
-        },
-    );
-    run_in(&lab.peer, || echoed(OWNED, 1500 - 28));
-    echo.finish();
+fn without_multi_buffer_the_promised_mtu_works_and_one_more_is_refused() {
+    for (frame_size, largest) in [(2048, 1770), (4096, 3818)] {
+        for mode in [AttachMode::Native, AttachMode::Generic] {
+            let Some(lab) = Lab::new(1, 1, largest) else { return };
+            let single = Settings {
+                frame_size,
+                multi_buffer: false,
+                ..settings(&["d0"], mode, 1)
+            };
+            let echo = Echo::start(&lab, single.clone());
+            run_in(&lab.peer, move || echoed(OWNED, largest as usize - 28));
+            echo.finish();
+
+            let Some(lab) = Lab::new(1, 1, largest + 1) else { return };
+            let error = lab.open_error(single);
+            assert!(
+                matches!(error, Error::MtuTooLarge { largest: told, .. } if told == largest),
+                "{error}"
+            );
+            lab.expect_detached();
+        }
+    }
 }
 
 #[test]
@@ -491,6 +503,22 @@ fn a_veth_with_too_few_queues_is_explained_and_runs_in_generic_mode() {
     );
     run_in(&lab.peer, || echoed(OWNED, 64));
     echo.finish();
+}
+
+#[test]
+fn missing_permissions_are_named() {
+    let Some(lab) = Lab::new(1, 1, 1500) else { return };
+    let cases = [
+        ("-all", "loading the XDP filter is not permitted"),
+        ("-net_raw", "opening an AF_XDP socket for d0 is not permitted"),
+        ("-ipc_lock,-sys_resource", "LimitMEMLOCK=infinity"),
+    ];
+    for (dropped, sentence) in cases {
+        let shell = format!("ulimit -l 64; exec setpriv --inh-caps={dropped} --bounding-set={dropped} \"$@\"");
+        let message = lab.failing_example(&shell, "af_xdp_echo", &["d0", "192.0.2.100"]);
+        assert!(message.contains(sentence), "without {dropped}: {message}");
+        lab.expect_detached();
+    }
 }
 
 #[test]

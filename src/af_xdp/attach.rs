@@ -91,7 +91,7 @@ fn native_error(device: &Device, error: io::Error) -> Error {
 fn attach_error(device: &Device, mode: &'static str, source: io::Error, remedy: &'static str) -> Error {
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => Error::NotPermitted {
-            action: format!("attach the XDP filter to {}", device.name),
+            action: format!("attaching the XDP filter to {}", device.name),
         },
         // Somebody was faster than us.
         Some(libc::EBUSY | libc::EEXIST) => Device::find(&device.name)

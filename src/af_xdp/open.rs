@@ -20,6 +20,7 @@ pub struct Opened {
     /// One for each worker, to be moved to its thread.
     pub workers: Vec<AfXdpIo>,
     /// The filter on all devices. It knows no address yet, so all traffic still goes to the kernel. Keep it: dropping it detaches.
+    /// Drop it before the workers, or it drops what it has no socket for until then.
     pub filter: Filter,
     /// What was found out about each device, in order.
     pub devices: Vec<DeviceFacts>,
@@ -191,7 +192,7 @@ fn bind_all(
     let largest_mtu = largest_single_buffer_mtu(settings.frame_size);
     let jumbo = devices.iter().any(|device| device.link.mtu > largest_mtu);
     let all_native = attached.iter().all(|attached| attached.mode == XdpMode::Native);
-    let modes = bind_modes(settings.zero_copy, all_native, jumbo);
+    let modes = bind_modes(settings, all_native, jumbo);
     for (i, mode) in modes.iter().enumerate() {
         match bind_all_as(umem, devices, settings, *mode) {
             Ok(parts) => return Ok((*mode, parts)),
@@ -217,19 +218,21 @@ fn bind_all(
 }
 
 /// The ways to bind, the best first. Multi-buffer costs zero-copy on many drivers, so there it is only asked for when needed.
-fn bind_modes(zero_copy: ZeroCopy, all_native: bool, jumbo: bool) -> Vec<BindMode> {
+fn bind_modes(settings: &Settings, all_native: bool, jumbo: bool) -> Vec<BindMode> {
     let mut modes = Vec::new();
-    if zero_copy != ZeroCopy::Off && all_native {
+    if settings.zero_copy != ZeroCopy::Off && all_native {
         modes.push(BindMode {
             zero_copy: true,
-            multi_buffer: jumbo,
+            multi_buffer: jumbo && settings.multi_buffer,
         });
     }
-    if zero_copy != ZeroCopy::On {
-        modes.push(BindMode {
-            zero_copy: false,
-            multi_buffer: true,
-        });
+    if settings.zero_copy != ZeroCopy::On {
+        if settings.multi_buffer {
+            modes.push(BindMode {
+                zero_copy: false,
+                multi_buffer: true,
+            });
+        }
         modes.push(BindMode {
             zero_copy: false,
             multi_buffer: false,

@@ -29,7 +29,8 @@ pub struct Lab {
 
 fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    let output = Command::new(words.next().unwrap()).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{command}: {error}; the tests need iproute2, ethtool and ping"));
     assert!(
         output.status.success(),
         "{command}: {}",
@@ -193,21 +194,37 @@ impl Lab {
 
     /// Starts one of this package's examples in the director's namespace.
     pub fn start_example(&self, name: &str, arguments: &[&str]) -> Child {
-        let test = std::env::current_exe().unwrap();
-        let program: PathBuf = test.ancestors().nth(2).unwrap().join("examples").join(name);
-        assert!(
-            program.exists(),
-            "{} is not built: cargo build --example {name}",
-            program.display()
-        );
         // `ip netns exec` becomes the program, so the child's process id is the program's.
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &self.director])
-            .arg(program)
+            .arg(example(name))
             .args(arguments);
         command.spawn().unwrap()
     }
+
+    /// Runs an example under a shell command, which ends in `exec ... "$@"`; it must fail. Returns what it says.
+    pub fn failing_example(&self, shell: &str, name: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.director, "sh", "-c", shell, "sh"])
+            .arg(example(name))
+            .args(arguments);
+        let output = command.env("RUST_BACKTRACE", "0").output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+}
+
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is not built: cargo build --example {name}",
+        program.display()
+    );
+    program
 }
 
 impl Drop for Lab {
