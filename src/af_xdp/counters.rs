@@ -1,6 +1,6 @@
 //! The kernel's own counters of every socket, for the control thread.
 
-use super::socket;
+use super::bind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Weak;
 use ulvs_dataplane::io::PortIndex;
@@ -33,7 +33,7 @@ impl SocketCounters {
     /// The counters of every queue whose worker still runs.
     pub fn read(&self) -> Vec<QueueCounters> {
         let read = |(port, queue, fd): &(PortIndex, u32, Weak<OwnedFd>)| {
-            let counters = socket::statistics(fd.upgrade()?.as_raw_fd()).ok()?;
+            let counters = bind::statistics(fd.upgrade()?.as_raw_fd()).ok()?;
             Some(QueueCounters {
                 port: *port,
                 queue: *queue,

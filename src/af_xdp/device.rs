@@ -138,6 +138,11 @@ impl Device {
                  ones: ethtool -K {shown} txvlan off tx-vlan-stag-hw-insert off"
             ));
         }
+        if mode == XdpMode::Generic && self.receive_queues > 1 {
+            warnings.push(format!(
+                "generic XDP finds all frames of the veth {name} on queue 0, so only the first worker receives from it: set mode = \"native\""
+            ));
+        }
         // Native XDP makes the kernel turn this off by itself (veth_fix_features).
         if mode == XdpMode::Generic && peer.as_deref().is_none_or(ethtool::is_sent_large_segments) {
             warnings.push(format!(

@@ -18,10 +18,10 @@ pub enum Error {
 
     /// A capability is missing.
     #[error(
-        "no permission to {action}: run as root, or give the program the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON"
+        "{action} is not permitted: run as root, or give the program the capabilities CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON"
     )]
     NotPermitted {
-        /// What was tried.
+        /// What was tried ("loading the XDP filter").
         action: String,
     },
 
@@ -62,7 +62,7 @@ pub enum Error {
 
     /// Frames of this MTU do not fit and the kernel or driver has no multi-buffer.
     #[error(
-        "the MTU of {device} is {mtu}, but without multi-buffer, which this kernel or driver does not have, a frame of {frame_size} bytes \
+        "the MTU of {device} is {mtu}, but without multi-buffer, which is off or which this kernel or driver lacks, a frame of {frame_size} bytes \
          carries at most {largest}: ip link set dev {device} mtu {largest}"
     )]
     MtuTooLarge {

@@ -370,7 +370,7 @@ pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> std::io::Er
 fn load_error(error: &(dyn std::error::Error + 'static)) -> Error {
     match os_error(error).raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => Error::NotPermitted {
-            action: "load the XDP filter".to_owned(),
+            action: "loading the XDP filter".to_owned(),
         },
         _ => Error::NotLoaded(error.to_string()),
     }

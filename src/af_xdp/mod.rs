@@ -6,6 +6,8 @@
 //!
 //! There is one frame memory (`umem.rs`) for all ports, so that a frame received on one is sent on another without a copy.
 
+mod attach;
+mod bind;
 mod counters;
 mod device;
 mod error;
@@ -86,6 +88,8 @@ pub struct Settings {
     pub workers: usize,
     /// Whether to copy. One answer for all devices, because their frames lie in one memory.
     pub zero_copy: ZeroCopy,
+    /// Whether a frame may span several buffers where kernel and driver can do that. Without it the MTU is bounded by the frame size.
+    pub multi_buffer: bool,
     /// Bytes of a frame's buffer: 2048 or 4096.
     pub frame_size: u32,
     /// Entries in each of a queue's rings: a power of two from 64 to 16384.
@@ -103,6 +107,7 @@ impl Settings {
             devices,
             workers: 1,
             zero_copy: ZeroCopy::Auto,
+            multi_buffer: true,
             frame_size: 4096,
             ring_size: 2048,
             max_addresses: 4096,

@@ -1,17 +1,18 @@
 //! Opens all ports in one go.
 
+use super::attach::{Attached, attach_all, foreign_program};
+use super::bind::BindMode;
 use super::counters::SocketCounters;
 use super::device::{Device, DeviceFacts, XdpMode, largest_single_buffer_mtu};
 use super::error::Error;
-use super::filter::{Filter, FilterLimits, os_error};
+use super::filter::{Filter, FilterLimits};
 use super::pool::Pool;
-use super::socket::{BindMode, Socket};
+use super::socket::Socket;
 use super::umem::Umem;
 use super::waker::Waker;
 use super::worker::{AfXdpIo, WorkerPort};
-use super::{AttachMode, Settings, ZeroCopy};
+use super::{Settings, ZeroCopy};
 use std::collections::HashSet;
-use std::io;
 use ulvs_dataplane::io::PortIndex;
 
 /// Everything that [`open`] made.
@@ -19,6 +20,7 @@ pub struct Opened {
     /// One for each worker, to be moved to its thread.
     pub workers: Vec<AfXdpIo>,
     /// The filter on all devices. It knows no address yet, so all traffic still goes to the kernel. Keep it: dropping it detaches.
+    /// Drop it before the workers, or it drops what it has no socket for until then.
     pub filter: Filter,
     /// What was found out about each device, in order.
     pub devices: Vec<DeviceFacts>,
@@ -58,7 +60,7 @@ pub fn open(settings: &Settings) -> Result<Opened, Error> {
         addresses: settings.max_addresses,
         endpoints: settings.max_endpoints,
     })?;
-    let attached = attach_all(&mut filter, &devices, settings)?;
+    let attached = attach_all(&mut filter, &devices, &settings.devices)?;
 
     let frames = frame_count(queues, settings);
     let umem = Umem::allocate(frames, settings.frame_size)?;
@@ -155,30 +157,6 @@ fn check_device(device: &Device, workers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Somebody's XDP program on the device. We never replace it: it may be a firewall.
-fn foreign_program(device: &Device) -> Option<Error> {
-    let (mode, id) = device.link.program?;
-    // XDP_ATTACHED_DRV, _SKB, _HW, _MULTI (linux/if_link.h)
-    let (mode, remedy) = match mode {
-        1 => ("native", "xdpdrv"),
-        2 => ("generic", "xdpgeneric"),
-        3 => ("offloaded", "xdpoffload"),
-        _ => ("several", "xdp"),
-    };
-    let program = aya::programs::loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "unknown".to_owned());
-    Some(Error::ProgramAttached {
-        device: device.name.clone(),
-        program,
-        id,
-        mode,
-        remedy,
-    })
-}
-
 /// Old kernels count maps and frame memory against this limit. Without the right to raise it, the call that needs memory fails
 /// with a sentence of its own.
 fn raise_memory_lock_limit() {
@@ -188,102 +166,6 @@ fn raise_memory_lock_limit() {
     };
     // SAFETY: a valid pointer to a limit, which the kernel only reads.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
-}
-
-/// How the program got onto a device.
-struct Attached {
-    mode: XdpMode,
-    warning: Option<String>,
-}
-
-fn attach_all(filter: &mut Filter, devices: &[Device], settings: &Settings) -> Result<Vec<Attached>, Error> {
-    let mut first_socket = 0;
-    let mut attached = Vec::new();
-    for (device, device_settings) in devices.iter().zip(&settings.devices) {
-        filter.set_port(
-            device.ifindex,
-            first_socket,
-            device.receive_queues,
-            &device_settings.vlans,
-        )?;
-        attached.push(attach(filter, device, device_settings.mode)?);
-        first_socket += device.receive_queues;
-    }
-    Ok(attached)
-}
-
-fn attach(filter: &mut Filter, device: &Device, wanted: AttachMode) -> Result<Attached, Error> {
-    let mut warning = None;
-    if wanted != AttachMode::Generic {
-        match filter.attach(device, XdpMode::Native) {
-            Ok(()) => {
-                return Ok(Attached {
-                    mode: XdpMode::Native,
-                    warning: None,
-                });
-            }
-            Err(error) => {
-                let error = native_error(device, os_error(&error));
-                if wanted == AttachMode::Native
-                    || matches!(error, Error::NotPermitted { .. } | Error::ProgramAttached { .. })
-                {
-                    return Err(error);
-                }
-                warning = Some(format!(
-                    "{} runs XDP in generic mode, which is much slower: {error}",
-                    device.name
-                ));
-            }
-        }
-    }
-    match filter.attach(device, XdpMode::Generic) {
-        Ok(()) => Ok(Attached {
-            mode: XdpMode::Generic,
-            warning,
-        }),
-        Err(error) => Err(attach_error(
-            device,
-            "generic",
-            os_error(&error),
-            "use another kind of port for this interface",
-        )),
-    }
-}
-
-/// The kernel explains a refusal in words only to netlink; a BPF link gets no more than the error number.
-fn native_error(device: &Device, error: io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC) if device.is_veth() => Error::VethQueues {
-            device: device.name.clone(),
-            receive_queues: device.receive_queues,
-        },
-        Some(libc::ERANGE | libc::EINVAL) if device.link.mtu > 1500 => Error::MtuRefused {
-            device: device.name.clone(),
-            driver: device.driver.clone(),
-            mtu: device.link.mtu,
-        },
-        _ => attach_error(device, "native", error, "set mode = \"generic\" for this interface"),
-    }
-}
-
-fn attach_error(device: &Device, mode: &'static str, source: io::Error, remedy: &'static str) -> Error {
-    match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => Error::NotPermitted {
-            action: format!("attach the XDP filter to {}", device.name),
-        },
-        // Somebody was faster than us.
-        Some(libc::EBUSY | libc::EEXIST) => Device::find(&device.name)
-            .ok()
-            .and_then(|device| foreign_program(&device))
-            .unwrap_or_else(|| Error::call("attaching the XDP filter", &device.name, source)),
-        _ => Error::NotAttached {
-            device: device.name.clone(),
-            driver: device.driver.clone(),
-            mode,
-            source,
-            remedy,
-        },
-    }
 }
 
 /// Frames for the worst case: fill, RX and TX ring of each queue full (what the completion ring holds is taken back on every
@@ -310,7 +192,7 @@ fn bind_all(
     let largest_mtu = largest_single_buffer_mtu(settings.frame_size);
     let jumbo = devices.iter().any(|device| device.link.mtu > largest_mtu);
     let all_native = attached.iter().all(|attached| attached.mode == XdpMode::Native);
-    let modes = bind_modes(settings.zero_copy, all_native, jumbo);
+    let modes = bind_modes(settings, all_native, jumbo);
     for (i, mode) in modes.iter().enumerate() {
         match bind_all_as(umem, devices, settings, *mode) {
             Ok(parts) => return Ok((*mode, parts)),
@@ -336,19 +218,21 @@ fn bind_all(
 }
 
 /// The ways to bind, the best first. Multi-buffer costs zero-copy on many drivers, so there it is only asked for when needed.
-fn bind_modes(zero_copy: ZeroCopy, all_native: bool, jumbo: bool) -> Vec<BindMode> {
+fn bind_modes(settings: &Settings, all_native: bool, jumbo: bool) -> Vec<BindMode> {
     let mut modes = Vec::new();
-    if zero_copy != ZeroCopy::Off && all_native {
+    if settings.zero_copy != ZeroCopy::Off && all_native {
         modes.push(BindMode {
             zero_copy: true,
-            multi_buffer: jumbo,
+            multi_buffer: jumbo && settings.multi_buffer,
         });
     }
-    if zero_copy != ZeroCopy::On {
-        modes.push(BindMode {
-            zero_copy: false,
-            multi_buffer: true,
-        });
+    if settings.zero_copy != ZeroCopy::On {
+        if settings.multi_buffer {
+            modes.push(BindMode {
+                zero_copy: false,
+                multi_buffer: true,
+            });
+        }
         modes.push(BindMode {
             zero_copy: false,
             multi_buffer: false,

@@ -158,13 +158,5 @@ impl Io for AfXdpIo {
         if self.descriptors.last().is_some_and(|waker| waker.revents != 0) {
             self.waker.clear();
         }
-        // A socket whose device was removed reports that for ever, and would keep the worker from sleeping.
-        for descriptor in self
-            .descriptors
-            .iter_mut()
-            .filter(|descriptor| descriptor.revents & libc::POLLERR != 0)
-        {
-            descriptor.fd = -1;
-        }
     }
 }
