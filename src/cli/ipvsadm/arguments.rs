@@ -144,11 +144,11 @@ impl Arguments {
     /// Only `--set` has plain words: its three timeouts.
     fn check_plain_words(&self) -> Result<(), UsageError> {
         let wanted = if self.command == Command::Set { 3 } else { 0 };
-        for timeout in self.plain.iter().take(wanted) {
-            values::check_timeout(timeout)?;
-        }
         if self.plain.len() < wanted {
             return Err(rules("--set option requires 3 timeout values"));
+        }
+        for timeout in self.plain.iter().take(wanted) {
+            values::check_timeout(timeout)?;
         }
         self.plain
             .get(wanted)

@@ -59,6 +59,7 @@ fn mistakes_get_ipvsadms_answers() {
         ("--start-daemon x", 2, "illegal start-daemon parameter specified"),
         ("--stop-daemon x", 2, "illegal start_daemon specified"),
         ("--set 1 2 x", 2, "invalid timeout value `x' specified"),
+        ("--set x", 2, "--set option requires 3 timeout values"),
         ("--set 1 2", 2, "--set option requires 3 timeout values"),
         ("-Ln -nt 192.0.2.1:80", 2, "multiple 'numeric' options specified"),
         (
