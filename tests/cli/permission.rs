@@ -23,7 +23,13 @@ fn is_root() -> bool {
 /// A director that everybody can find, and a copy of the program that everybody can run.
 fn open_to_all(running: &Running) -> PathBuf {
     let program = running.directory.path().join("ulvs");
-    fs::copy(env!("CARGO_BIN_EXE_ulvs"), &program).unwrap();
+    // By another process: a file that this one writes cannot be run while a child of another test still holds it open.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_ulvs"))
+        .arg(&program)
+        .status()
+        .unwrap();
+    assert!(copied.success());
     fs::set_permissions(running.directory.path(), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
     program

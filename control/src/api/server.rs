@@ -17,7 +17,7 @@ use super::socket::{BindError, BoundSocket};
 /// What one client, and all of them together, may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Clients at once.
+    /// Clients at once (root may have a few more).
     pub clients: usize,
     /// For a frame to arrive or leave once it has begun, and for the first one to begin.
     pub frame: Duration,
@@ -34,6 +34,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// Clients of root's beyond the limit, so that monitoring which forgets to hang up cannot lock the operator out.
+pub(super) const RESERVED_FOR_ROOT: usize = 4;
 
 /// Pause after a failure to accept (out of file descriptors, mostly), so that the control thread does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -87,16 +90,16 @@ impl Server {
     }
 
     fn admit(&self, stream: &UnixStream, clients: usize) -> Result<(), Response> {
-        let permitted = stream
-            .peer_cred()
-            .is_ok_and(|peer| peer::is_permitted(&peer, self.socket.group_id));
-        if !permitted {
+        let peer = stream.peer_cred().ok();
+        let peer = peer.filter(|peer| peer::is_permitted(peer, self.socket.group_id));
+        let Some(peer) = peer else {
             return Err(Response::Error {
                 code: ErrorCode::NotPermitted,
                 message: "only root and members of the API socket's group may talk to ulvsd".to_owned(),
             });
-        }
-        if clients >= self.limits.clients {
+        };
+        let reserve = if peer.uid() == 0 { RESERVED_FOR_ROOT } else { 0 };
+        if clients >= self.limits.clients + reserve {
             let message = format!("{clients} clients are connected to ulvsd, which is the limit; try again later");
             return Err(Response::Error {
                 code: ErrorCode::Busy,

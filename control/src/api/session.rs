@@ -143,6 +143,7 @@ impl<'a, B: Backend> Session<'a, B> {
                 ),
             );
         }
+        tracing::debug!("API client: {}", program.escape_debug());
         self.greeted = true;
         Response::Hello {
             protocol_version: PROTOCOL_VERSION,

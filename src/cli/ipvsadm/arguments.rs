@@ -1,13 +1,12 @@
 //! ipvsadm's command line: one command, its options, and the rules on which go together. Messages and exit status are ipvsadm 1.31's.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ulvs_control::api::protocol::ServiceSelector;
 use ulvs_control::api::views::Protocol;
 
-use super::names;
 use super::options::{Command, Meaning, Opt};
+use super::values;
 use super::words::{Found, Reader, Wrong};
 
 /// Exit status for a command line that breaks the rules, and for a kernel (here: a director) that cannot be reached.
@@ -30,6 +29,10 @@ pub struct UsageError {
 pub struct Arguments {
     /// What to do.
     pub command: Command,
+    /// The value of the command itself (`--start-daemon master`).
+    pub role: Option<String>,
+    /// Words that are neither options nor values: the three timeouts of `--set`.
+    pub plain: Vec<String>,
     /// The options that are given, and the value of those that have one.
     pub options: BTreeMap<Opt, Option<String>>,
     /// The service that `-t`, `-u`, `--sctp-service` or `-f` names.
@@ -43,7 +46,7 @@ impl Arguments {
     }
 }
 
-fn rules(message: impl Into<String>) -> UsageError {
+pub(super) fn rules(message: impl Into<String>) -> UsageError {
     UsageError {
         status: STATUS_RULES,
         message: message.into(),
@@ -62,16 +65,20 @@ fn try_help(program: &str) -> UsageError {
 pub fn parse(program: &str, words: Vec<String>) -> Result<Arguments, UsageError> {
     let no_words = words.is_empty();
     let mut reader = Reader::new(words);
-    let command = match reader.next_option() {
+    let (command, role) = match reader.next_option() {
         Ok(Some(Found {
             meaning: Meaning::Command(command),
+            value,
             ..
-        })) => command,
-        Ok(None) if no_words => Command::List,
+        })) => (command, value),
+        Ok(None) if no_words => (Command::List, None),
         _ => return Err(try_help(program)),
     };
+    values::check_role(command, role.as_deref())?;
     let mut arguments = Arguments {
         command,
+        role,
+        plain: Vec::new(),
         options: BTreeMap::new(),
         service: None,
     };
@@ -81,9 +88,12 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Arguments, UsageError>
     while let Some(found) = reader.next_option().map_err(not_understood)? {
         arguments.take(found)?;
     }
-    arguments.check_plain_words(&reader.plain)?;
+    arguments.plain = reader.plain;
+    arguments.check_plain_words()?;
+    values::check_scheduler_flags(&arguments)?;
     arguments.check_options()?;
     arguments.check_list_output()?;
+    values::check_together(&arguments)?;
     Ok(arguments)
 }
 
@@ -108,8 +118,7 @@ impl Arguments {
         let value = found.value.as_deref().unwrap_or_default();
         match option {
             Opt::ServiceAddress => self.service = Some(service_selector(found.long, value)?),
-            Opt::SyncId => check_sync_id(value)?,
-            _ => {}
+            _ => values::check(option, found.value.as_deref(), self.service.as_ref())?,
         }
         // Which of -g, -i and -m was given is in the word itself.
         let value = if option == Opt::ForwardingMethod {
@@ -133,12 +142,15 @@ impl Arguments {
     }
 
     /// Only `--set` has plain words: its three timeouts.
-    fn check_plain_words(&self, plain: &[String]) -> Result<(), UsageError> {
+    fn check_plain_words(&self) -> Result<(), UsageError> {
         let wanted = if self.command == Command::Set { 3 } else { 0 };
-        if plain.len() < wanted {
+        if self.plain.len() < wanted {
             return Err(rules("--set option requires 3 timeout values"));
         }
-        plain
+        for timeout in self.plain.iter().take(wanted) {
+            values::check_timeout(timeout)?;
+        }
+        self.plain
             .get(wanted)
             .map_or(Ok(()), |word| Err(rules(format!("unexpected argument {word}"))))
     }
@@ -186,13 +198,6 @@ impl Arguments {
     }
 }
 
-fn check_sync_id(value: &str) -> Result<(), UsageError> {
-    value
-        .parse::<u8>()
-        .map(|_| ())
-        .map_err(|_| rules("illegal syncid specified"))
-}
-
 fn service_selector(option: &str, value: &str) -> Result<ServiceSelector, UsageError> {
     let protocol = match option {
         "fwmark-service" => return fwmark(value),
@@ -201,7 +206,7 @@ fn service_selector(option: &str, value: &str) -> Result<ServiceSelector, UsageE
         _ => Protocol::Tcp,
     };
     let (address, port) =
-        endpoint(value, protocol).ok_or_else(|| rules("illegal virtual server address[:port] specified"))?;
+        values::endpoint(value, protocol).ok_or_else(|| rules("illegal virtual server address[:port] specified"))?;
     Ok(ServiceSelector::Address {
         protocol: Some(protocol),
         address,
@@ -214,19 +219,4 @@ fn fwmark(value: &str) -> Result<ServiceSelector, UsageError> {
         Ok(mark) if mark > 0 => Ok(ServiceSelector::Fwmark { mark, ipv6: false }),
         _ => Err(rules(format!("invalid fwmark value `{value}' specified"))),
     }
-}
-
-/// `host`, `host:port` or `[host]:port`, where a port may be a service's name and is 0 when it is left out.
-fn endpoint(text: &str, protocol: Protocol) -> Option<(IpAddr, u16)> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some((address, 0));
-    }
-    let (host, port) = match text.strip_prefix('[') {
-        Some(bracketed) => bracketed.split_once("]:").map(|(host, port)| (host, Some(port)))?,
-        None => text
-            .split_once(':')
-            .map_or((text, None), |(host, port)| (host, Some(port))),
-    };
-    let port = port.map_or(Some(0), |port| names::port_number(port, protocol))?;
-    Some((names::host_address(host)?, port))
 }

@@ -11,6 +11,7 @@ pub mod names;
 pub mod numbers;
 pub mod options;
 pub mod order;
+pub mod values;
 pub mod words;
 
 #[cfg(test)]

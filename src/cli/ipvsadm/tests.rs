@@ -236,7 +236,8 @@ fn full_nat_is_spelled_as_in_dpvs_and_long_ipv4_names_are_cut() {
     );
 }
 
-/// Two services more than 2^31 apart come out in this order from ipvsadm 1.31, whichever way they went in, and three as the second case says.
+/// Two services more than 2^31 apart come out in this order from ipvsadm 1.31, whichever way they went in; for more of them
+/// the order is the sorting algorithm's.
 #[test]
 fn addresses_far_apart_are_sorted_as_ipvsadm_sorts_them() {
     let order = |addresses: &[[u8; 4]]| {
@@ -265,5 +266,30 @@ fn addresses_far_apart_are_sorted_as_ipvsadm_sorts_them() {
     assert_eq!(
         order(&[[10, 0, 1, 100], [192, 168, 1, 1], [100, 64, 0, 1]]),
         ["10.0.1.100", "100.64.0.1", "192.168.1.1"]
+    );
+    let nine = [
+        [100, 198, 0, 183],
+        [203, 202, 0, 187],
+        [100, 227, 0, 247],
+        [172, 187, 0, 25],
+        [10, 69, 0, 127],
+        [172, 132, 0, 248],
+        [1, 223, 0, 200],
+        [1, 154, 0, 108],
+        [100, 197, 0, 147],
+    ];
+    assert_eq!(
+        order(&nine),
+        [
+            "100.198.0.183",
+            "100.227.0.247",
+            "172.132.0.248",
+            "172.187.0.25",
+            "203.202.0.187",
+            "1.154.0.108",
+            "1.223.0.200",
+            "10.69.0.127",
+            "100.197.0.147"
+        ]
     );
 }

@@ -12,7 +12,7 @@ pub struct Found {
     pub long: &'static str,
     /// Its value.
     pub value: Option<String>,
-    /// The word it stands in, for messages.
+    /// The last word of it (its value, if that is a word of its own), which popt names in messages.
     pub word: String,
 }
 
@@ -104,17 +104,20 @@ impl Reader {
     }
 
     fn finish(&mut self, known: &'static Word, word: &str, attached: Option<String>) -> Result<Found, Wrong> {
+        let took_next = attached.is_none();
         let value = match (known.value, attached) {
             (Value::None, _) => None,
             (_, Some(attached)) => Some(attached),
             (Value::Required, None) => Some(self.arguments.next().ok_or_else(|| wrong(word, "missing argument"))?),
             (Value::Optional, None) => self.next_plain(),
         };
+        let last = if took_next { value.as_deref() } else { None };
+        let word = last.unwrap_or(word).to_owned();
         Ok(Found {
             meaning: known.meaning,
             long: known.long,
             value,
-            word: word.to_owned(),
+            word,
         })
     }
 

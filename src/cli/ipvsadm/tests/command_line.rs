@@ -55,6 +55,11 @@ fn mistakes_get_ipvsadms_answers() {
         ("x -Ln --stats -w 1", 2, "unexpected argument x"),
         ("-L -", 2, "unexpected argument -"),
         ("-L -- -n", 2, "unexpected argument -n"),
+        ("-L --stop-daemon master", 2, "invalid option `master'"),
+        ("--start-daemon x", 2, "illegal start-daemon parameter specified"),
+        ("--stop-daemon x", 2, "illegal start_daemon specified"),
+        ("--set 1 2 x", 2, "invalid timeout value `x' specified"),
+        ("--set x", 2, "--set option requires 3 timeout values"),
         ("--set 1 2", 2, "--set option requires 3 timeout values"),
         ("-Ln -nt 192.0.2.1:80", 2, "multiple 'numeric' options specified"),
         (
@@ -130,6 +135,73 @@ fn mistakes_get_ipvsadms_answers() {
             2,
             "The option 'service-address' conflicts with the 'connection' option in the 'list' command",
         ),
+        ("-Ln -t 80", 2, "illegal virtual server address[:port] specified"),
+        ("-A -t 192.0.2.1:80 -p 0", 2, "invalid timeout value `0' specified"),
+        (
+            "-A -t 192.0.2.1:80 -p 2678401",
+            2,
+            "invalid timeout value `2678401' specified",
+        ),
+        ("-A -t 192.0.2.1:80 -p -1", 255, "-1: unknown option"),
+        (
+            "-A -t 192.0.2.1:80 -p -M x",
+            2,
+            "illegal virtual server persistent mask specified",
+        ),
+        ("-A -t [2001:db8::1]:80 -p -M 0", 2, "illegal ipv6 netmask specified"),
+        ("-A -f 1 -6 -p -M 255.0.0.0", 2, "illegal ipv6 netmask specified"),
+        (
+            "-A -t 192.0.2.1:80 -s mh -b sh-port",
+            2,
+            "incompatible scheduler flag `sh-port'",
+        ),
+        ("-A -t 192.0.2.1:80 -b flag-1,x", 2, "invalid scheduler flag `x'"),
+        ("-a -t 192.0.2.1:80 -r 192.0.2.2 -w -1", 2, "illegal weight specified"),
+        (
+            "-a -t 192.0.2.1:80 -r 192.0.2.2 -x 2147483648",
+            2,
+            "illegal u_threshold specified",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r 192.0.2.2 -y x",
+            2,
+            "illegal l_threshold specified",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r :80",
+            2,
+            "illegal real server address[:port] specified",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r [2001:db8::1]:80 -m",
+            2,
+            "Different address family is allowed only for tunneling servers",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r 192.0.2.2 --tun-type gre",
+            2,
+            "Tunnel options conflict with forward method",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r 192.0.2.2 -i --tun-type x",
+            2,
+            "illegal tunnel type specified",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r 192.0.2.2 -i --tun-type gue",
+            2,
+            "You need to supply the 'tun-port' option for the 'gue' tunnel type",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r 192.0.2.2 -i --tun-port 5",
+            2,
+            "Illegal 'tun-port' option with the 'ipip' tunnel type",
+        ),
+        (
+            "-a -t 192.0.2.1:80 -r 192.0.2.2 -i --tun-type gue --tun-port 1 --tun-csum --tun-nocsum",
+            2,
+            "The option 'tun-csum' conflicts with the 'tun-nocsum' option in the 'gue' tunnel type",
+        ),
         ("-Lc --stats", 2, "options conflicts in the list command"),
         (
             "-L --timeout --persistent-conn",
@@ -192,6 +264,34 @@ fn services_are_named_as_in_ipvsadm() {
         ("-Ln -f 7 -6", Some(ServiceSelector::Fwmark { mark: 7, ipv6: true })),
     ] {
         assert_eq!(parsed(line).service, service, "{line}");
+    }
+}
+
+/// The rules that the recordings were made with.
+#[test]
+fn the_recorded_rules_are_understood() {
+    let Some(directory) = super::goldens() else { return };
+    for line in std::fs::read_to_string(directory.join("setup.rules")).unwrap().lines() {
+        assert!(parsed(line).service.is_some(), "{line}");
+    }
+}
+
+#[test]
+fn odd_values_that_ipvsadm_takes_are_taken() {
+    for line in [
+        "-A -t 192.0.2.1:80 -p -M 24",
+        "-A -t 192.0.2.1:80 -p -M 255.0.255.0",
+        "-A -t 192.0.2.1:80 -M 1.2.3",
+        "-A -t 192.0.2.1:0 -p",
+        "-A -t 192.0.2.1:80 -b ,",
+        "-A -t 192.0.2.1:80 -b sh-port -s sh",
+        "-A -f 1 -o",
+        "-a -f 1 -r 192.0.2.2:0",
+        "-a -t 192.0.2.1:80 -r [2001:db8::1]:80 -i",
+        "-a -t 192.0.2.1:80 -r 192.0.2.2 -i --tun-type gre --tun-csum",
+        "--set 1 2 3",
+    ] {
+        parsed(line);
     }
 }
 
