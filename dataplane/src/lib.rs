@@ -6,7 +6,17 @@
 #![deny(unsafe_code)]
 
 pub mod address;
+pub mod conn;
+pub mod counters;
+pub mod forward;
 pub mod io;
+pub mod parse;
+pub mod pipeline;
+pub mod prefetch;
 pub mod scheduler;
 pub mod service;
+pub mod snapshot;
 pub mod time;
+pub mod verdict;
+pub mod wire;
+pub mod worker;

@@ -1,5 +1,7 @@
 //! The seam between the packet machine and whatever carries frames: DPDK queues, AF_XDP sockets, memory.
 
+pub mod memory;
+
 /// A NIC port, counted from 0 in the order of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortIndex(pub u8);
@@ -70,8 +72,16 @@ pub trait Io {
     /// Gives a frame back to the pool.
     fn free(&mut self, frame: Self::Frame);
 
+    /// Hands a frame to the kernel's side of `port`. Where the backend has no such way (AF_XDP's filter has already kept back what is the kernel's), it is freed.
+    fn punt(&mut self, _port: PortIndex, frame: Self::Frame) {
+        self.free(frame);
+    }
+
     /// Serves completion and refill rings and wakes the kernel where it asks for it; called once per loop, also when idle.
     fn housekeeping(&mut self);
+
+    /// Frames in the pool now, and frames that this worker has in all: how far it is from running dry.
+    fn frames(&self) -> (usize, usize);
 
     /// Sleeps until a port has frames or `milliseconds` are over. Only called when the configuration allows a worker to sleep.
     fn wait(&mut self, milliseconds: u32);

@@ -1,26 +1,177 @@
 //! Which real server gets a new connection. One file per algorithm, named as in ipvsadm.
+//!
+//! A new algorithm is a file with a type that implements `Algorithm`, its `mod` line, and its line in the table below.
 
-/// The algorithms, spelled as in ipvsadm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SchedulerKind {
-    /// Round robin
-    Rr,
-    /// Weighted round robin
-    Wrr,
-    /// Least connections
-    Lc,
-    /// Weighted least connections
-    Wlc,
-    /// Source hashing
-    Sh,
-    /// Maglev hashing
-    Mh,
+mod buckets;
+mod changes;
+mod lc;
+mod mh;
+mod rr;
+mod sh;
+mod wlc;
+mod wrr;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::address::Address;
+use crate::service::{Loads, Server, Service};
+use changes::ServerChanges;
+
+pub use buckets::{SchedulerTable, TooManyServers};
+
+/// What a scheduler may look at of the client that opens a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Source address.
+    pub address: Address,
+    /// Source port.
+    pub port: u16,
 }
 
-/// A lookup table built when a service is compiled; indices are places in `Service::servers`.
-#[derive(Clone, Debug, Default)]
-pub enum SchedulerTable {
-    /// The algorithm needs none.
-    #[default]
-    None,
+/// One scheduling algorithm; the value is what it remembers between two connections of a service. Every worker has its own.
+trait Algorithm: Copy {
+    /// The start for a service that has all of `servers` already (how the kernel binds a scheduler to a service).
+    fn start(servers: &[Server]) -> Self;
+
+    /// Servers were added, edited or deleted.
+    fn update(&mut self, _changes: &ServerChanges) {}
+
+    /// The server for a new connection, as a place in `service.servers`; `None` when no server is available.
+    fn pick(&mut self, service: &Service, loads: &Loads, client: &Client) -> Option<usize>;
+
+    /// What [`Algorithm::pick`] looks up, built once for each change of the service.
+    fn table(_servers: &[Server]) -> Result<SchedulerTable, TooManyServers> {
+        Ok(SchedulerTable::None)
+    }
+}
+
+macro_rules! schedulers {
+    ($($module:ident :: $kind:ident, $meaning:literal;)+) => {
+        /// The algorithms, spelled as in ipvsadm.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum SchedulerKind {
+            $(#[doc = $meaning] $kind,)+
+        }
+
+        impl SchedulerKind {
+            /// Every algorithm there is.
+            pub const ALL: &[SchedulerKind] = &[$(SchedulerKind::$kind,)+];
+
+            /// The name in ipvsadm and in the configuration file.
+            pub const fn name(self) -> &'static str {
+                match self { $(SchedulerKind::$kind => stringify!($module),)+ }
+            }
+        }
+
+        /// What the algorithm of one service remembers, per worker.
+        #[derive(Clone, Copy, Debug)]
+        pub struct SchedulerState(State);
+
+        #[derive(Clone, Copy, Debug)]
+        enum State {
+            $($kind($module::$kind),)+
+        }
+
+        impl State {
+            fn start(kind: SchedulerKind, servers: &[Server]) -> State {
+                match kind { $(SchedulerKind::$kind => State::$kind(Algorithm::start(servers)),)+ }
+            }
+
+            fn kind(&self) -> SchedulerKind {
+                match self { $(State::$kind(_) => SchedulerKind::$kind,)+ }
+            }
+
+            fn update(&mut self, changes: &ServerChanges) {
+                match self { $(State::$kind(state) => state.update(changes),)+ }
+            }
+
+            #[inline]
+            fn pick(&mut self, service: &Service, loads: &Loads, client: &Client) -> Option<usize> {
+                match self { $(State::$kind(state) => state.pick(service, loads, client),)+ }
+            }
+        }
+
+        /// Builds what the algorithm `kind` looks up for `servers` (in the kernel's list order); control puts it into
+        /// [`Service::scheduler_table`] at each change of the service.
+        ///
+        /// # Errors
+        /// When the algorithm cannot spread over that many servers.
+        pub fn compile_table(kind: SchedulerKind, servers: &[Server]) -> Result<SchedulerTable, TooManyServers> {
+            match kind { $(SchedulerKind::$kind => $module::$kind::table(servers),)+ }
+        }
+    };
+}
+
+schedulers! {
+    rr::Rr, "Round robin: the next usable server in list order.";
+    wrr::Wrr, "Weighted round robin: round robin, in which a server's share is its weight.";
+    lc::Lc, "Least connections.";
+    wlc::Wlc, "Weighted least connections: least connections for the weight.";
+    sh::Sh, "Source hashing: a table that the client's address picks from.";
+    mh::Mh, "Maglev hashing: source hashing that moves few clients when servers come and go.";
+}
+
+/// The place in `service.servers` of the server for a new connection of `client`; `None` when no server is available.
+///
+/// `state` must have followed the service: [`SchedulerState::update`] with each revision.
+#[inline]
+pub fn pick(state: &mut SchedulerState, service: &Service, loads: &Loads, client: &Client) -> Option<usize> {
+    state.0.pick(service, loads, client)
+}
+
+impl SchedulerState {
+    /// The state for a service that is new to the worker, as the kernel has it after the servers were added one by one.
+    pub fn new(service: &Service) -> SchedulerState {
+        let mut state = State::start(service.scheduler, &[]);
+        state.update(&ServerChanges::between(&[], &service.servers));
+        SchedulerState(state)
+    }
+
+    /// Carries the state over from the revision `old` to the revision `new` of the same service, with the kernel's rules for adding,
+    /// editing and deleting a server. Several changes in one revision count as all deletions and edits, then the additions one by
+    /// one. Another scheduler starts afresh.
+    pub fn update(&mut self, old: &Service, new: &Service) {
+        if self.0.kind() != new.scheduler {
+            self.0 = State::start(new.scheduler, &new.servers);
+        } else if old.servers != new.servers {
+            self.0.update(&ServerChanges::between(&old.servers, &new.servers));
+        }
+    }
+}
+
+impl fmt::Display for SchedulerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// There is no scheduler of that name here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownScheduler(String);
+
+impl fmt::Display for UnknownScheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = SchedulerKind::ALL.iter().map(|kind| kind.name()).collect();
+        write!(
+            f,
+            "there is no scheduler \"{}\"; use one of {}",
+            self.0,
+            names.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownScheduler {}
+
+impl FromStr for SchedulerKind {
+    type Err = UnknownScheduler;
+
+    fn from_str(name: &str) -> Result<SchedulerKind, UnknownScheduler> {
+        let known = SchedulerKind::ALL.iter().find(|kind| kind.name() == name);
+        known.copied().ok_or_else(|| UnknownScheduler(name.to_owned()))
+    }
 }

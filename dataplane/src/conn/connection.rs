@@ -1,0 +1,128 @@
+//! One balanced connection: two cache lines that hold everything a hit needs.
+
+use super::key::Key;
+use super::state::ConnectionState;
+use crate::address::Address;
+use crate::service::{ClientAddress, ForwardingMethod, ServerSlot, ServiceSlot};
+use crate::snapshot::HopIndex;
+
+/// Bits of [`Connection::flags`].
+pub mod flag {
+    /// No packet of the server was seen (the kernel's NOOUTPUT): DR and TUN connections keep it for life.
+    pub const NO_OUTPUT: u8 = 1;
+    /// Counted as active at its server.
+    pub const ACTIVE: u8 = 2;
+    /// The server has acknowledged what was inserted for the client's address, so nothing more is inserted.
+    pub const CLIENT_ADDRESS_KNOWN: u8 = 4;
+}
+
+/// A place in the connection table. `u32::MAX` is none.
+pub type ConnectionIndex = u32;
+
+/// No connection.
+pub const NONE: ConnectionIndex = u32::MAX;
+
+/// An entry of the connection table. The first line answers "is it this one, and where to"; the second what only some packets need.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Connection {
+    // First line.
+    /// The client's address.
+    pub client: Address,
+    /// The virtual address.
+    pub virtual_address: Address,
+    /// The real server's address.
+    pub server: Address,
+    /// The client's port.
+    pub client_port: u16,
+    /// The virtual port.
+    pub virtual_port: u16,
+    /// The real server's port.
+    pub server_port: u16,
+    /// FullNAT: the local port.
+    pub local_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Forwarding method.
+    pub method: ForwardingMethod,
+    /// State in the tables of its protocol.
+    pub state: ConnectionState,
+    /// See [`flag`].
+    pub flags: u8,
+    /// Tick at which it ends unless another packet comes.
+    pub expires: u32,
+    // Second line.
+    /// FullNAT: the local address, which the server sees as its client.
+    pub local: Address,
+    /// The real server's place.
+    pub server_slot: ServerSlot,
+    /// The service's place.
+    pub service_slot: ServiceSlot,
+    /// Next hop towards the server.
+    pub hop_to_server: HopIndex,
+    /// Next hop towards the client.
+    pub hop_to_client: HopIndex,
+    /// Version of the routes that the hops were taken from.
+    pub route_version: u32,
+    /// The wheel's.
+    pub timer: TimerLinks,
+    /// How a FullNAT server learns the client's address.
+    pub client_address: ClientAddress,
+    /// PROXY v2 over TCP: bytes inserted in front of the client's stream.
+    pub shift: u8,
+    /// PROXY v2 over TCP: sequence number of the client's first byte.
+    pub first_sequence: u32,
+    /// Packets from the client.
+    pub packets_in: u32,
+}
+
+const _: () = assert!(size_of::<Connection>() == 128, "a connection is two cache lines");
+
+/// An entry's neighbours in a list of the timer wheel, or in the list of free entries.
+#[derive(Clone, Copy, Debug)]
+pub struct TimerLinks {
+    pub(super) previous: u32,
+    pub(super) next: u32,
+}
+
+impl Connection {
+    /// The tuple of packets from the client.
+    #[inline]
+    pub fn inbound_key(&self) -> Key {
+        Key {
+            source: self.client,
+            destination: self.virtual_address,
+            source_port: self.client_port,
+            destination_port: self.virtual_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// The tuple of packets from the server, where they come through the director.
+    #[inline]
+    pub fn outbound_key(&self) -> Key {
+        let (destination, destination_port) = match self.method {
+            ForwardingMethod::FullNat => (self.local, self.local_port),
+            _ => (self.client, self.client_port),
+        };
+        Key {
+            source: self.server,
+            destination,
+            source_port: self.server_port,
+            destination_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Whether replies come through the director.
+    #[inline]
+    pub fn has_outbound(&self) -> bool {
+        matches!(self.method, ForwardingMethod::Nat | ForwardingMethod::FullNat)
+    }
+
+    /// Whether the flag is set.
+    #[inline]
+    pub fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}

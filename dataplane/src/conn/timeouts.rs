@@ -1,0 +1,76 @@
+//! How long a connection lives without a packet, by its state.
+
+use super::tcp_state::TcpState;
+use super::udp_state::UdpState;
+
+/// Seconds in each state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    tcp_s: [u32; TcpState::COUNT],
+    udp_s: u32,
+}
+
+/// Seconds of a connection that is made but whose first packet has not set a state yet.
+pub const NEW_CONNECTION_TIMEOUT_S: u32 = 3;
+
+/// The longest timeout that `ipvsadm --set` takes: 31 days.
+pub const TIMEOUT_MAX_S: u32 = 31 * 24 * 60 * 60;
+
+impl Default for Timeouts {
+    /// The kernel's.
+    fn default() -> Timeouts {
+        Timeouts {
+            //      NO  ES   SS   SR  FW   TW   CL  CW  LA  LI   SA
+            tcp_s: [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120],
+            udp_s: 300,
+        }
+    }
+}
+
+impl Timeouts {
+    /// Seconds in a TCP state.
+    #[inline]
+    pub fn tcp(&self, state: TcpState) -> u32 {
+        self.tcp_s[state as usize]
+    }
+
+    /// Seconds in a UDP state.
+    #[inline]
+    pub fn udp(&self, UdpState::Normal: UdpState) -> u32 {
+        self.udp_s
+    }
+
+    /// Sets the seconds in one TCP state; at least 1, at most [`TIMEOUT_MAX_S`].
+    pub fn set_tcp(&mut self, state: TcpState, seconds: u32) {
+        self.tcp_s[state as usize] = seconds.clamp(1, TIMEOUT_MAX_S);
+    }
+
+    /// `ipvsadm --set tcp tcpfin udp`: seconds in ESTABLISHED, in FIN_WAIT and for UDP; 0 leaves one as it is. The other states
+    /// cannot be set. Whoever reads the numbers refuses those above [`TIMEOUT_MAX_S`].
+    pub fn set(&mut self, tcp_s: u32, tcp_fin_s: u32, udp_s: u32) {
+        let set = |place: &mut u32, seconds: u32| {
+            if seconds != 0 {
+                *place = seconds;
+            }
+        };
+        set(&mut self.tcp_s[TcpState::Established as usize], tcp_s);
+        set(&mut self.tcp_s[TcpState::FinWait as usize], tcp_fin_s);
+        set(&mut self.udp_s, udp_s);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_leaves_a_timeout_as_it_is() {
+        let mut timeouts = Timeouts::default();
+        timeouts.set(0, 30, 0);
+        timeouts.set(0, 0, 7);
+        assert_eq!(timeouts.tcp(TcpState::Established), 900);
+        assert_eq!(timeouts.tcp(TcpState::FinWait), 30);
+        assert_eq!(timeouts.udp(UdpState::Normal), 7);
+        assert_eq!(timeouts.tcp(TcpState::TimeWait), 120, "--set does not reach TIME_WAIT");
+    }
+}

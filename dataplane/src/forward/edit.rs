@@ -1,0 +1,284 @@
+//! The changes that forwarding methods are made of. Each keeps lengths, checksums and the offsets in [`Packet`] right.
+
+use crate::address::Family;
+use crate::conn::key::Key;
+use crate::io::Frame;
+use crate::parse::Packet;
+use crate::service::protocol;
+use crate::snapshot::NextHop;
+use crate::verdict::DropReason;
+use crate::wire::checksum::{self, Sum, sum_of_pieces, update};
+use crate::wire::{ethernet, get_u16, get_u32, ipv4, ipv6, put_u16, put_u32, tcp, udp};
+
+/// Offset of the transport checksum in its header.
+#[inline(always)]
+fn checksum_offset(ip_protocol: u8) -> usize {
+    if ip_protocol == protocol::TCP {
+        tcp::CHECKSUM
+    } else {
+        udp::CHECKSUM
+    }
+}
+
+/// Sum of addresses and ports of a tuple.
+#[inline(always)]
+fn sum_of_key(key: &Key) -> Sum {
+    Sum::of_address(&key.source)
+        .plus(Sum::of_address(&key.destination))
+        .plus(Sum(u32::from(key.source_port) + u32::from(key.destination_port)))
+}
+
+/// Corrects the transport checksum after what it covers changed by `delta`. An unfinished checksum is left for [`finish_checksum`].
+#[inline]
+pub fn patch_transport_checksum<F: Frame>(frame: &mut F, packet: &Packet, delta: Sum) {
+    if packet.partial_checksum || packet.is_later_fragment() {
+        return;
+    }
+    let at = packet.transport + checksum_offset(packet.key.protocol);
+    let bytes = frame.head_mut();
+    let stored = get_u16(bytes, at);
+    let is_udp = packet.key.protocol == protocol::UDP;
+    // RFC 768: a UDP checksum of 0 means that there is none, and a computed 0 is sent as 0xffff.
+    if is_udp && stored == 0 {
+        return;
+    }
+    let updated = update(stored, delta);
+    put_u16(bytes, at, if is_udp && updated == 0 { 0xffff } else { updated });
+}
+
+/// Computes the whole transport checksum where the sender left it unfinished, or where `force` says that there was none and must be one.
+pub fn finish_checksum<F: Frame>(frame: &mut F, packet: &Packet, force: bool) {
+    if !packet.partial_checksum && !force {
+        return;
+    }
+    let at = packet.transport + checksum_offset(packet.key.protocol);
+    put_u16(frame.head_mut(), at, 0);
+    let (source, destination) = addresses(frame.head(), packet);
+    let length = packet.transport_length();
+    let pseudo = Sum::of_pseudo_header(&source, &destination, packet.key.protocol, length as u32);
+    let checksum = sum_of_transport(frame, packet).plus(pseudo).to_checksum();
+    let is_udp = packet.key.protocol == protocol::UDP;
+    put_u16(
+        frame.head_mut(),
+        at,
+        if is_udp && checksum == 0 { 0xffff } else { checksum },
+    );
+}
+
+/// The sum of everything behind the IP header, over all segments, without a pseudo-header.
+pub fn sum_of_transport<F: Frame>(frame: &F, packet: &Packet) -> Sum {
+    let mut left = packet.transport_length();
+    let head = &frame.head()[packet.transport..];
+    sum_of_pieces(std::iter::once(head).chain(frame.tail()).map_while(|piece| {
+        let piece = &piece[..piece.len().min(left)];
+        left -= piece.len();
+        (!piece.is_empty()).then_some(piece)
+    }))
+}
+
+fn addresses(bytes: &[u8], packet: &Packet) -> (crate::address::Address, crate::address::Address) {
+    let ip = &bytes[packet.ip..];
+    match packet.family {
+        Family::V4 => (ipv4::source(ip), ipv4::destination(ip)),
+        Family::V6 => (ipv6::source(ip), ipv6::destination(ip)),
+    }
+}
+
+/// Takes one from the time to live, which the caller has checked to be more than one.
+#[inline]
+pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
+    let ip = &mut frame.head_mut()[packet.ip..];
+    match packet.family {
+        Family::V4 => ipv4::decrement_ttl(ip),
+        Family::V6 => ip[ipv6::HOP_LIMIT] -= 1,
+    }
+    packet.ttl -= 1;
+}
+
+/// Gives the packet a new tuple: addresses, ports, checksums; and another IP header when the family changes.
+///
+/// # Errors
+/// `FamilyChangeFragment`, `NoHeadroom`.
+#[inline]
+pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Result<(), DropReason> {
+    let delta = sum_of_key(new).minus(sum_of_key(&packet.key));
+    if new.source.family() != packet.family {
+        change_family(frame, packet, new)?;
+    } else {
+        put_addresses(frame.head_mut(), packet, new);
+    }
+    if !packet.is_later_fragment() {
+        let bytes = frame.head_mut();
+        tcp::put_ports(&mut bytes[packet.transport..], new.source_port, new.destination_port);
+    }
+    patch_transport_checksum(frame, packet, delta);
+    packet.key = *new;
+    Ok(())
+}
+
+#[inline]
+fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key) {
+    let ip = &mut bytes[packet.ip..];
+    match packet.family {
+        Family::V4 => {
+            let old = Sum::of_address(&packet.key.source).plus(Sum::of_address(&packet.key.destination));
+            let sum = Sum::of_address(&new.source).plus(Sum::of_address(&new.destination));
+            ip[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&new.source.v4_octets());
+            ip[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&new.destination.v4_octets());
+            ipv4::patch_checksum(ip, sum.minus(old));
+        }
+        Family::V6 => {
+            ip[ipv6::SOURCE..ipv6::SOURCE + 16].copy_from_slice(new.source.octets());
+            ip[ipv6::DESTINATION..ipv6::DESTINATION + 16].copy_from_slice(new.destination.octets());
+        }
+    }
+}
+
+/// Replaces the IP header by one of the other family (RFC 7915 sections 4.1 and 5.1: traffic class, TTL and payload carry over; options and extension
+/// headers do not). The transport checksum is the caller's: pseudo-headers of both families sum alike but for the addresses.
+fn change_family<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Result<(), DropReason> {
+    if packet.fragment.is_some() {
+        return Err(DropReason::FamilyChangeFragment);
+    }
+    let payload = packet.transport_length();
+    let ip = &frame.head()[packet.ip..];
+    let to = new.source.family();
+    let (class, header) = match to {
+        Family::V6 => (ip[ipv4::TOS], ipv6::HEADER),
+        Family::V4 => (ipv6::traffic_class(ip), ipv4::HEADER),
+    };
+    // The link-layer header is written anew by `send_to`; here it only keeps its place.
+    let start = packet.transport as isize - header as isize - packet.ip as isize;
+    if start < 0 {
+        frame
+            .push_front(start.unsigned_abs())
+            .map_err(|_| DropReason::NoHeadroom)?;
+    } else {
+        frame.pull_front(start as usize);
+    }
+    packet.transport = packet.ip + header;
+    packet.ip_length = header + payload;
+    packet.family = to;
+    let ip = &mut frame.head_mut()[packet.ip..];
+    match to {
+        Family::V6 => ipv6::Header {
+            traffic_class: class,
+            payload_length: payload as u16,
+            next_header: packet.key.protocol,
+            hop_limit: packet.ttl,
+            source: new.source,
+            destination: new.destination,
+        }
+        .emit(ip),
+        // RFC 7915 section 5.1: DF is set unless the packet is small enough to be fragmented safely.
+        Family::V4 => ipv4::Header {
+            tos: class,
+            total_length: packet.ip_length as u16,
+            identification: 0,
+            fragment: ipv4::DONT_FRAGMENT,
+            ttl: packet.ttl,
+            protocol: packet.key.protocol,
+            source: new.source,
+            destination: new.destination,
+        }
+        .emit(ip),
+    }
+    packet.dont_fragment = true;
+    // IPv6 has no UDP without checksum (RFC 8200 section 8.1).
+    let checksum = packet.transport + udp::CHECKSUM;
+    if to == Family::V6 && packet.key.protocol == protocol::UDP && get_u16(frame.head(), checksum) == 0 {
+        packet.partial_checksum = true;
+    }
+    Ok(())
+}
+
+/// Opens a gap of `count` bytes at offset `at` by moving everything before it to the front, and lengthens the packet. The gap's bytes are the caller's to
+/// write, and to add to the transport checksum; the change of length is already in it.
+///
+/// # Errors
+/// `NoHeadroom`.
+pub fn insert_gap<F: Frame>(frame: &mut F, packet: &mut Packet, at: usize, count: usize) -> Result<(), DropReason> {
+    if packet.ip_length + count > 65_535 {
+        return Err(DropReason::TooBig);
+    }
+    frame.push_front(count).map_err(|_| DropReason::NoHeadroom)?;
+    frame.head_mut().copy_within(count..count + at, 0);
+    packet.ip_length += count;
+    let bytes = frame.head_mut();
+    let ip = &mut bytes[packet.ip..];
+    match packet.family {
+        Family::V4 => ipv4::set_word(ip, ipv4::TOTAL_LENGTH, packet.ip_length as u16),
+        Family::V6 => put_u16(ip, ipv6::PAYLOAD_LENGTH, (packet.ip_length - ipv6::HEADER) as u16),
+    }
+    // The length stands in the pseudo-header, and for UDP in its header too.
+    let mut delta = Sum(count as u32);
+    if packet.key.protocol == protocol::UDP {
+        let length = packet.transport + udp::LENGTH;
+        let longer = get_u16(bytes, length).wrapping_add(count as u16);
+        put_u16(bytes, length, longer);
+        delta = Sum(2 * count as u32);
+    }
+    patch_transport_checksum(frame, packet, delta);
+    Ok(())
+}
+
+/// Changes a 32-bit word of the transport header and keeps the checksum right.
+pub fn set_transport_u32<F: Frame>(frame: &mut F, packet: &Packet, at: usize, value: u32) {
+    let at = packet.transport + at;
+    let bytes = frame.head_mut();
+    let old = get_u32(bytes, at);
+    put_u32(bytes, at, value);
+    let halves = |word: u32| Sum((word >> 16) + (word & 0xffff));
+    patch_transport_checksum(frame, packet, halves(value).minus(halves(old)));
+}
+
+/// Lowers the maximum segment size that a SYN announces to `limit`; says whether it was lowered.
+pub fn clamp_mss<F: Frame>(frame: &mut F, packet: &Packet, limit: u16) -> bool {
+    if packet.key.protocol != protocol::TCP || packet.tcp_flags & tcp::SYN == 0 || packet.is_later_fragment() {
+        return false;
+    }
+    let transport = &frame.head()[packet.transport..];
+    let Some(at) = tcp::find_mss(transport) else {
+        return false;
+    };
+    let old = tcp::mss_at(transport, at);
+    if old <= limit {
+        return false;
+    }
+    put_u16(frame.head_mut(), packet.transport + at, limit);
+    // An option can stand at an odd offset; then its bytes are in the other halves of the summed words.
+    let place = |word: u16| Sum(u32::from(if at % 2 == 0 { word } else { word.swap_bytes() }));
+    patch_transport_checksum(frame, packet, place(limit).minus(place(old)));
+    true
+}
+
+/// Writes the link-layer header for a next hop; the frame is ready to go out of its port then.
+///
+/// # Errors
+/// `NoHeadroom`.
+#[inline]
+pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Result<(), DropReason> {
+    let header = hop.link_header();
+    let (have, need) = (packet.ip, header.len());
+    if need > have {
+        frame.push_front(need - have).map_err(|_| DropReason::NoHeadroom)?;
+    } else if need < have {
+        frame.pull_front(have - need);
+    }
+    packet.transport = packet.transport - have + need;
+    packet.ip = need;
+    let ethertype = match packet.family {
+        Family::V4 => ethernet::IPV4,
+        Family::V6 => ethernet::IPV6,
+    };
+    let bytes = frame.head_mut();
+    bytes[..need].copy_from_slice(header);
+    put_u16(bytes, need - 2, ethertype);
+    Ok(())
+}
+
+/// Adds the sum of freshly written bytes, which stand at an even offset of the transport header, to its checksum.
+pub fn add_inserted<F: Frame>(frame: &mut F, packet: &Packet, at: usize, count: usize) {
+    let delta = checksum::Sum::of(&frame.head()[at..at + count]);
+    patch_transport_checksum(frame, packet, delta);
+}

@@ -1,0 +1,107 @@
+//! ICMP: echo requests for our addresses, and errors about balanced connections.
+
+use super::{Origin, Outcome, Pipeline};
+use crate::conn::key::Key;
+use crate::counters::Event;
+use crate::forward::{client_address, edit, icmp_error, reply};
+use crate::io::Frame;
+use crate::parse::Packet;
+use crate::service::ForwardingMethod;
+use crate::snapshot::{OwnedAddress, Snapshot};
+use crate::time::Time;
+use crate::verdict::{DropReason, ReplyKind, Verdict};
+
+impl<F: Frame> Pipeline<F> {
+    pub(super) fn icmp(
+        &mut self,
+        now: Time,
+        snapshot: &Snapshot,
+        origin: Origin,
+        frame: &mut F,
+        packet: &mut Packet,
+    ) -> Outcome {
+        if !reply::icmp_checksum_is_right(frame, packet) {
+            return DropReason::BadIcmp.into();
+        }
+        let is_ours = snapshot.interfaces.owned(&packet.key.destination).is_some();
+        if is_ours && reply::is_echo_request(frame, packet) {
+            reply::echo(frame, packet, &snapshot.interfaces.get(origin.interface).mac);
+            return Outcome::Done(Verdict::Reply(ReplyKind::Echo, origin.port));
+        }
+        if !icmp_error::is_error(frame, packet) {
+            let otherwise = DropReason::NotOurs;
+            return if is_ours {
+                otherwise.into()
+            } else {
+                self.route_plainly(now, snapshot, origin, frame, packet)
+            };
+        }
+        self.icmp_error(now, snapshot, origin, frame, packet, is_ours)
+    }
+
+    /// An error goes to the side whose packet it is about.
+    fn icmp_error(
+        &mut self,
+        now: Time,
+        snapshot: &Snapshot,
+        origin: Origin,
+        frame: &mut F,
+        packet: &mut Packet,
+        is_ours: bool,
+    ) -> Outcome {
+        let quotation = match icmp_error::quotation(frame, packet) {
+            Ok(quotation) => quotation,
+            Err(reason) => return reason.into(),
+        };
+        // The quoted packet went away from us; what would come towards us on that connection has the tuple reversed.
+        let towards_us = quotation.key.reversed();
+        let hash = self.table.hash(&towards_us);
+        let Some((index, is_outbound)) = self.table.find(hash, &towards_us) else {
+            let owner = self.owner_of_quoted(snapshot, &quotation.key);
+            if owner != self.settings.worker && origin.redirected == 0 {
+                return Outcome::Redirect(owner, None);
+            }
+            if is_ours {
+                return DropReason::NoConnection.into();
+            }
+            return self.route_plainly(now, snapshot, origin, frame, packet);
+        };
+        let connection = *self.table.get(index);
+        let towards_server = !is_outbound;
+        let hop = match self.hop(snapshot, index, towards_server) {
+            Ok(hop) => hop,
+            Err(outcome) => return outcome,
+        };
+        if packet.ttl <= 1 {
+            return DropReason::TtlExceeded.into();
+        }
+        self.counters.event(Event::IcmpErrorsTranslated).add(1);
+        edit::decrement_ttl(frame, packet);
+        if towards_server && !connection.has_outbound() {
+            // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
+            let is_tunnel = connection.method == ForwardingMethod::Tunnel;
+            return self.send_unchanged(snapshot, frame, packet, hop, is_tunnel.then_some(connection.server));
+        }
+        let target = if towards_server {
+            icmp_error::to_server(packet, &connection)
+        } else {
+            icmp_error::to_client(&connection, client_address::growth(&connection))
+        };
+        match icmp_error::translate(frame, packet, &quotation, &target) {
+            Ok(()) => self.send(snapshot, frame, packet, hop),
+            Err(reason) => reason.into(),
+        }
+    }
+
+    /// The owner of the connection that a quoted packet belongs to.
+    fn owner_of_quoted(&self, snapshot: &Snapshot, quoted: &Key) -> u8 {
+        match snapshot.interfaces.owned(&quoted.source) {
+            // Sent to the client in the name of the virtual address.
+            Some(OwnedAddress::Virtual) => self.owner_of_client(&quoted.destination, quoted.destination_port),
+            // Sent by us to a FullNAT server.
+            Some(OwnedAddress::Local) => self.owner_of_local_port(quoted.source_port),
+            // Sent by the client, through us, to a NAT server.
+            None => self.owner_of_client(&quoted.source, quoted.source_port),
+        }
+    }
+}

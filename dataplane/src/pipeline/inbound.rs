@@ -1,0 +1,298 @@
+//! A client's packet of a connection that we have: towards the server.
+
+use super::{Origin, Outcome, Pipeline};
+use crate::address::Address;
+use crate::conn::connection::{ConnectionIndex, flag};
+use crate::conn::key::Key;
+use crate::conn::state::{Direction, PacketEvent};
+use crate::conn::tcp_state::TcpEvent;
+use crate::conn::wheel;
+use crate::counters::Event;
+use crate::forward::client_address::{self, Inserted};
+use crate::forward::reply::OwnError;
+use crate::forward::{edit, fragment, tunnel};
+use crate::io::Frame;
+use crate::parse::Packet;
+use crate::service::{ForwardingMethod, protocol};
+use crate::snapshot::{HopIndex, Snapshot};
+use crate::time::Time;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{ipv4, ipv6, tcp};
+
+/// The kernel's default for the sysctl of that name.
+const CONN_REUSE_MODE: u32 = 1;
+
+impl<F: Frame> Pipeline<F> {
+    /// Whether the client begins anew with the tuple of a connection that has ended (the kernel's conn_reuse_mode 1: a SYN in TIME_WAIT or CLOSE).
+    #[inline]
+    pub(super) fn is_reused(&self, packet: &Packet, index: ConnectionIndex) -> bool {
+        packet.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN && {
+            let connection = self.table.get(index);
+            connection
+                .state
+                .gives_way_to_syn(CONN_REUSE_MODE, connection.is(flag::NO_OUTPUT))
+        }
+    }
+
+    #[inline]
+    pub(super) fn inbound(
+        &mut self,
+        now: Time,
+        snapshot: &Snapshot,
+        origin: Origin,
+        frame: &mut F,
+        packet: &mut Packet,
+        index: ConnectionIndex,
+    ) -> Outcome {
+        let hop = match self.hop(snapshot, index, true) {
+            Ok(hop) => hop,
+            Err(outcome) => return outcome,
+        };
+        let connection = *self.table.get(index);
+        if !self.servers[connection.server_slot.0 as usize].is_available {
+            return DropReason::ServerRemoved.into();
+        }
+        let overhead = match connection.method {
+            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server),
+            // A packet that becomes an IPv6 one grows by the difference of the headers.
+            _ if connection.client.is_v4() && !connection.server.is_v4() => ipv6::HEADER - ipv4::HEADER,
+            _ => 0,
+        };
+        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
+            return outcome;
+        }
+        let limit = usize::from(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu)) - overhead;
+        let bytes = packet.ip_length as u64;
+        let room = limit.saturating_sub(packet.ip_length);
+        // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
+        match client_address::inbound(frame, packet, &connection, room) {
+            Ok(Inserted::Nothing) => {}
+            Ok(Inserted::Toa) => self.counters.event(Event::ToaInserted).add(1),
+            Ok(Inserted::NoRoom) => self.counters.event(Event::ToaNoRoom).add(1),
+            Ok(Inserted::Proxy) => self.counters.event(Event::ProxyHeaders).add(1),
+            Err(DropReason::TooBig) => {
+                let mtu = limit - client_address::growth(&connection);
+                let error = OwnError::TooBig(mtu as u16);
+                return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
+            }
+            Err(reason) => return reason.into(),
+        }
+        let traffic = self.counters.server(connection.server_slot);
+        traffic.packets_in.add(1);
+        traffic.bytes_in.add(bytes);
+        self.advance(now, snapshot, index, packet, false);
+        edit::decrement_ttl(frame, packet);
+        match connection.method {
+            ForwardingMethod::DirectRouting => {
+                edit::finish_checksum(frame, packet, false);
+                self.send_unchanged(snapshot, frame, packet, hop, None)
+            }
+            ForwardingMethod::Tunnel => {
+                edit::finish_checksum(frame, packet, false);
+                self.send_unchanged(snapshot, frame, packet, hop, Some(connection.server))
+            }
+            ForwardingMethod::Nat | ForwardingMethod::FullNat => {
+                let to_server = connection.outbound_key().reversed();
+                self.send_rewritten(snapshot, frame, packet, hop, &to_server)
+            }
+        }
+    }
+
+    /// State, timer and the server's load, after a packet of a connection.
+    #[inline]
+    pub(super) fn advance(
+        &mut self,
+        now: Time,
+        snapshot: &Snapshot,
+        index: ConnectionIndex,
+        packet: &Packet,
+        is_outbound: bool,
+    ) {
+        let connection = self.table.get_mut(index);
+        if is_outbound {
+            connection.flags &= !flag::NO_OUTPUT;
+        } else {
+            connection.packets_in = connection.packets_in.wrapping_add(1);
+        }
+        let direction = match (is_outbound, connection.is(flag::NO_OUTPUT)) {
+            (true, _) => Direction::Output,
+            (false, true) => Direction::InputOnly,
+            (false, false) => Direction::Input,
+        };
+        // A later fragment carries no flags and moves no state; it only keeps the connection alive.
+        if !packet.is_later_fragment() {
+            let next = connection.state.next(event_of(packet), direction, false);
+            if next != connection.state {
+                connection.state = next;
+                self.count_as(index, next.is_active());
+            }
+        }
+        let state = self.table.get(index).state;
+        let timeout = wheel::ticks_of_seconds(state.timeout_s(&snapshot.timeouts));
+        self.table.set_expiry(index, wheel::tick_of(now).wrapping_add(timeout));
+    }
+
+    /// Moves a connection between its server's active and inactive ones.
+    fn count_as(&mut self, index: ConnectionIndex, is_active: bool) {
+        let connection = self.table.get_mut(index);
+        if connection.is(flag::ACTIVE) == is_active {
+            return;
+        }
+        connection.flags ^= flag::ACTIVE;
+        let slot = connection.server_slot;
+        self.loads.get(slot).set_active(is_active);
+    }
+
+    /// The checks of a router before it forwards: time to live, and whether the packet fits. `overhead` is what it grows by. `None`: go on.
+    #[inline]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call per packet; a struct would only rename them"
+    )]
+    pub(super) fn refuse_to_forward(
+        &mut self,
+        now: Time,
+        snapshot: &Snapshot,
+        origin: Origin,
+        frame: &mut F,
+        packet: &Packet,
+        hop: HopIndex,
+        overhead: usize,
+    ) -> Option<Outcome> {
+        // RFC 1812 section 5.3.1; the kernel's IPVS decrements in every method, DR too.
+        if packet.ttl <= 1 {
+            let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
+            return Some(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
+        }
+        let Some(hop) = snapshot.routes.hop(hop) else {
+            return Some(DropReason::NoRoute.into());
+        };
+        let limit = usize::from(hop.mtu).saturating_sub(overhead);
+        if packet.ip_length <= limit {
+            return None;
+        }
+        // An IPv4 packet without DF is cut later, unless it changes its family on the way.
+        let changes_family = overhead == ipv6::HEADER - ipv4::HEADER && packet.dont_fragment;
+        if !packet.dont_fragment && !changes_family && limit >= 68 {
+            return None;
+        }
+        let error = OwnError::TooBig(limit as u16);
+        Some(self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig))
+    }
+
+    /// NAT and FullNAT: the new tuple, a segment size that fits, and off.
+    #[inline]
+    pub(super) fn send_rewritten(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &mut F,
+        packet: &mut Packet,
+        hop: HopIndex,
+        tuple: &Key,
+    ) -> Outcome {
+        if let Err(reason) = edit::rewrite(frame, packet, tuple) {
+            return reason.into();
+        }
+        edit::finish_checksum(frame, packet, false);
+        self.send(snapshot, frame, packet, hop)
+    }
+
+    /// DR and TUN: the packet itself stays as it is; with a tunnel's end, an outer header goes in front.
+    pub(super) fn send_unchanged(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &mut F,
+        packet: &mut Packet,
+        hop: HopIndex,
+        tunnel_to: Option<Address>,
+    ) -> Outcome {
+        let Some(server) = tunnel_to else {
+            return self.send(snapshot, frame, packet, hop);
+        };
+        let Some(next_hop) = snapshot.routes.hop(hop) else {
+            return DropReason::NoRoute.into();
+        };
+        let source = if server.is_v4() {
+            next_hop.source_v4
+        } else {
+            next_hop.source_v6
+        };
+        if source == Address::UNSPECIFIED {
+            return DropReason::NoRoute.into();
+        }
+        let limit = usize::from(next_hop.mtu) - tunnel::overhead(&server);
+        if packet.ip_length <= limit {
+            self.identification = self.identification.wrapping_add(1);
+            if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {
+                return reason.into();
+            }
+            return self.send(snapshot, frame, packet, hop);
+        }
+        // The inner packet is cut, not the outer one: the far end of the tunnel then has nothing to put together.
+        let (output, identification) = (&mut self.output, &mut self.identification);
+        let queue = &mut output.transmit[usize::from(next_hop.port.0)];
+        let cut = fragment::split(frame, packet, limit, &mut output.spare, |mut piece, mut own| {
+            *identification = identification.wrapping_add(1);
+            let sent = tunnel::encapsulate(&mut piece, &mut own, &source, &server, *identification)
+                .and_then(|()| edit::send_to(&mut piece, &mut own, next_hop));
+            match sent {
+                Ok(()) => queue.push(piece),
+                Err(_) => output.free.push(piece),
+            }
+        });
+        self.sent_in_pieces(frame, next_hop.port, cut)
+    }
+
+    /// The last step: link-layer header and the queue of the port; in pieces where it has to be.
+    #[inline]
+    pub(super) fn send(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &mut Packet, hop: HopIndex) -> Outcome {
+        let Some(next_hop) = snapshot.routes.hop(hop) else {
+            return DropReason::NoRoute.into();
+        };
+        if packet.ip_length <= usize::from(next_hop.mtu) {
+            return match edit::send_to(frame, packet, next_hop) {
+                Ok(()) => Outcome::Done(Verdict::Transmit(next_hop.port)),
+                Err(reason) => reason.into(),
+            };
+        }
+        if packet.dont_fragment {
+            return DropReason::TooBig.into();
+        }
+        let output = &mut self.output;
+        let queue = &mut output.transmit[usize::from(next_hop.port.0)];
+        let limit = usize::from(next_hop.mtu);
+        let cut = fragment::split(
+            frame,
+            packet,
+            limit,
+            &mut output.spare,
+            |mut piece, mut own| match edit::send_to(&mut piece, &mut own, next_hop) {
+                Ok(()) => queue.push(piece),
+                Err(_) => output.free.push(piece),
+            },
+        );
+        self.sent_in_pieces(frame, next_hop.port, cut)
+    }
+
+    fn sent_in_pieces(&mut self, frame: &mut F, port: crate::io::PortIndex, cut: Result<usize, DropReason>) -> Outcome {
+        let pieces = match cut {
+            Ok(pieces) => pieces as u64,
+            Err(reason) => return reason.into(),
+        };
+        self.counters.event(Event::FragmentsCreated).add(pieces);
+        self.counters.event(Event::Generated).add(pieces.saturating_sub(1));
+        match frame.set_length(0) {
+            Ok(()) => Outcome::Done(Verdict::Transmit(port)),
+            Err(_) => DropReason::NoHeadroom.into(),
+        }
+    }
+}
+
+/// What a packet means for the state of its connection.
+#[inline]
+fn event_of(packet: &Packet) -> PacketEvent {
+    match packet.key.protocol {
+        protocol::TCP => PacketEvent::Tcp(TcpEvent::from_flags(packet.tcp_flags)),
+        _ => PacketEvent::Udp,
+    }
+}

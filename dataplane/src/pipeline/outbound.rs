@@ -1,0 +1,71 @@
+//! A server's packet of a NAT or FullNAT connection: back to the client.
+
+use super::{Origin, Outcome, Pipeline};
+use crate::conn::connection::ConnectionIndex;
+use crate::counters::Event;
+use crate::forward::{client_address, edit, tunnel};
+use crate::io::Frame;
+use crate::parse::Packet;
+use crate::service::ForwardingMethod;
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+use crate::wire::{ipv4, ipv6, tcp};
+
+impl<F: Frame> Pipeline<F> {
+    #[inline]
+    pub(super) fn outbound(
+        &mut self,
+        now: Time,
+        snapshot: &Snapshot,
+        origin: Origin,
+        frame: &mut F,
+        packet: &mut Packet,
+        index: ConnectionIndex,
+    ) -> Outcome {
+        let hop = match self.hop(snapshot, index, false) {
+            Ok(hop) => hop,
+            Err(outcome) => return outcome,
+        };
+        let grows = {
+            let connection = self.table.get(index);
+            connection.server.is_v4() && !connection.client.is_v4()
+        };
+        let overhead = if grows { ipv6::HEADER - ipv4::HEADER } else { 0 };
+        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
+            return outcome;
+        }
+        let connection = self.table.get_mut(index);
+        client_address::outbound(frame, packet, connection);
+        let to_client = connection.inbound_key().reversed();
+        let traffic = self.counters.server(connection.server_slot);
+        traffic.packets_out.add(1);
+        traffic.bytes_out.add(packet.ip_length as u64);
+        if packet.tcp_flags & tcp::SYN != 0 {
+            self.clamp_answer(snapshot, frame, packet, index);
+        }
+        self.advance(now, snapshot, index, packet, true);
+        edit::decrement_ttl(frame, packet);
+        self.send_rewritten(snapshot, frame, packet, hop, &to_client)
+    }
+
+    /// The server's SYN+ACK tells the client how long its segments may be: no longer than what reaches the server with everything that we add.
+    fn clamp_answer(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &Packet, index: ConnectionIndex) {
+        let connection = *self.table.get(index);
+        if connection.method != ForwardingMethod::FullNat {
+            return;
+        }
+        let Some(hop) = snapshot.routes.hop(connection.hop_to_server) else {
+            return;
+        };
+        let taken = tunnel::overhead(&connection.server) + tcp::HEADER + client_address::growth(&connection);
+        self.clamp(frame, packet, usize::from(hop.mtu).saturating_sub(taken));
+    }
+
+    /// Lowers the announced segment size to `limit`, but never below what every IPv4 host takes (RFC 9293 section 3.7.1: 536).
+    pub(super) fn clamp(&mut self, frame: &mut F, packet: &Packet, limit: usize) {
+        let limit = limit.clamp(536, 65_535) as u16;
+        if edit::clamp_mss(frame, packet, limit) {
+            self.counters.event(Event::MssClamped).add(1);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Ethernet II with 802.1Q and 802.1ad tags.
+
+/// A link-layer address.
+pub type Mac = [u8; 6];
+
+/// All stations.
+pub const BROADCAST: Mac = [0xff; 6];
+/// Bytes of an untagged header.
+pub const HEADER: usize = 14;
+/// Bytes of one VLAN tag.
+pub const TAG: usize = 4;
+/// Offset of the source address.
+pub const SOURCE: usize = 6;
+/// Offset of the type of an untagged frame.
+pub const ETHERTYPE: usize = 12;
+
+/// IPv4
+pub const IPV4: u16 = 0x0800;
+/// IPv6
+pub const IPV6: u16 = 0x86dd;
+/// ARP
+pub const ARP: u16 = 0x0806;
+/// 802.1Q tag
+pub const VLAN: u16 = 0x8100;
+/// 802.1ad outer tag
+pub const SERVICE_VLAN: u16 = 0x88a8;
+
+/// The destination address of a frame.
+#[inline]
+pub fn destination(frame: &[u8]) -> Mac {
+    [frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]]
+}
+
+/// The source address of a frame.
+#[inline]
+pub fn source(frame: &[u8]) -> Mac {
+    [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]]
+}
+
+/// Whether the address names a group (multicast or broadcast).
+#[inline]
+pub fn is_group(mac: &Mac) -> bool {
+    mac[0] & 1 == 1
+}

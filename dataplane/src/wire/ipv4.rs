@@ -1,0 +1,114 @@
+//! IPv4 (RFC 791).
+
+use super::checksum::{Sum, update};
+use super::{get_u16, put_u16};
+use crate::address::Address;
+
+/// Bytes of a header without options.
+pub const HEADER: usize = 20;
+/// Offset of type of service (DSCP and ECN).
+pub const TOS: usize = 1;
+/// Offset of the total length.
+pub const TOTAL_LENGTH: usize = 2;
+/// Offset of the identification.
+pub const IDENTIFICATION: usize = 4;
+/// Offset of flags and fragment offset.
+pub const FRAGMENT: usize = 6;
+/// Offset of the time to live.
+pub const TTL: usize = 8;
+/// Offset of the protocol.
+pub const PROTOCOL: usize = 9;
+/// Offset of the header checksum.
+pub const CHECKSUM: usize = 10;
+/// Offset of the source address.
+pub const SOURCE: usize = 12;
+/// Offset of the destination address.
+pub const DESTINATION: usize = 16;
+
+/// Flag: don't fragment.
+pub const DONT_FRAGMENT: u16 = 0x4000;
+/// Flag: more fragments.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
+/// The fragment offset, in units of 8 bytes.
+pub const OFFSET_MASK: u16 = 0x1fff;
+
+/// Length of the header that starts `ip`, in bytes.
+#[inline]
+pub fn header_length(ip: &[u8]) -> usize {
+    usize::from(ip[0] & 0xf) * 4
+}
+
+/// The source address.
+#[inline]
+pub fn source(ip: &[u8]) -> Address {
+    Address::v4([ip[12], ip[13], ip[14], ip[15]])
+}
+
+/// The destination address.
+#[inline]
+pub fn destination(ip: &[u8]) -> Address {
+    Address::v4([ip[16], ip[17], ip[18], ip[19]])
+}
+
+/// Takes one from the time to live and keeps the checksum right.
+#[inline]
+pub fn decrement_ttl(ip: &mut [u8]) {
+    let old = get_u16(ip, TTL);
+    let new = old - 0x0100;
+    put_u16(ip, TTL, new);
+    patch_checksum(ip, Sum::default().minus_word(old).plus_word(new));
+}
+
+/// Corrects the header checksum after words of the header changed by `delta`.
+#[inline]
+pub fn patch_checksum(ip: &mut [u8], delta: Sum) {
+    let checksum = update(get_u16(ip, CHECKSUM), delta);
+    put_u16(ip, CHECKSUM, checksum);
+}
+
+/// Changes a 16-bit word of the header and keeps the checksum right.
+#[inline]
+pub fn set_word(ip: &mut [u8], at: usize, value: u16) {
+    let old = get_u16(ip, at);
+    put_u16(ip, at, value);
+    patch_checksum(ip, Sum::default().minus_word(old).plus_word(value));
+}
+
+/// What a header without options says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// Bytes of header and payload.
+    pub total_length: u16,
+    /// Identification.
+    pub identification: u16,
+    /// Flags and fragment offset.
+    pub fragment: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Upper protocol.
+    pub protocol: u8,
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+}
+
+impl Header {
+    /// Writes the header, checksum included, to the first 20 bytes of `ip`.
+    pub fn emit(&self, ip: &mut [u8]) {
+        ip[0] = 0x45;
+        ip[TOS] = self.tos;
+        put_u16(ip, TOTAL_LENGTH, self.total_length);
+        put_u16(ip, IDENTIFICATION, self.identification);
+        put_u16(ip, FRAGMENT, self.fragment);
+        ip[TTL] = self.ttl;
+        ip[PROTOCOL] = self.protocol;
+        put_u16(ip, CHECKSUM, 0);
+        ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.v4_octets());
+        ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.v4_octets());
+        let checksum = Sum::of(&ip[..HEADER]).to_checksum();
+        put_u16(ip, CHECKSUM, checksum);
+    }
+}
