@@ -118,7 +118,7 @@ fn check(directory: &Scratch, config: &Path) -> Output {
         &[]
     };
     lab::output_of(lab::command(
-        &[nobody, &[&program, "--check", "--config", &config]].concat(),
+        &[nobody, &[&program, "--check", &config]].concat(),
     ))
 }
 
