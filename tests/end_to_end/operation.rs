@@ -110,20 +110,16 @@ fn check(directory: &Scratch, config: &Path) -> Output {
     // A copy, because nobody may not be allowed to look into the directory where cargo builds.
     let program = directory.path.join("ulvsd");
     std::fs::copy(env!("CARGO_BIN_EXE_ulvsd"), &program).expect("the program can be copied");
+    let (program, config) = (program.display().to_string(), config.display().to_string());
     let root = Command::new("id").arg("-u").output().expect("id can be started").stdout == b"0\n";
-    let mut command = if root {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(program);
-        command
+    let nobody: &[&str] = if root {
+        &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     } else {
-        Command::new(program)
+        &[]
     };
-    command.arg("--check").arg("--config").arg(config);
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?} could not be started: {error}"))
+    lab::output_of(lab::command(
+        &[nobody, &[&program, "--check", &config]].concat(),
+    ))
 }
 
 /// A directory that everybody may read and that is removed with the test.
