@@ -27,8 +27,8 @@ impl Address {
     /// From the four octets of an IPv4 address.
     #[inline]
     pub const fn v4(octets: [u8; 4]) -> Address {
-        let [a, b, c, d] = octets;
-        Address([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+        // As one number: the compiler then stores two words, which the hash can load right away, instead of sixteen bytes, which it has to wait for.
+        Address((0xffff << 32 | u32::from_be_bytes(octets) as u128).to_be_bytes())
     }
 
     /// From the sixteen octets of an IPv6 address.

@@ -6,7 +6,7 @@ use crate::io::Frame;
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
-use crate::wire::{arp, ethernet, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{arp, ethernet, get_bytes, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
 
 /// What a fragment header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,12 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, D
         return Err(DropReason::TruncatedFrame);
     }
     // (2) checksum
-    if Sum::of(&ip[..header]).fold() != 0xffff {
+    let sum = if header == ipv4::HEADER {
+        Sum::of_words(&get_bytes::<{ ipv4::HEADER }>(ip, 0))
+    } else {
+        Sum::of(&ip[..header])
+    };
+    if sum.fold() != 0xffff {
         return Err(DropReason::BadIpChecksum);
     }
     if header > ipv4::HEADER && has_source_route(&ip[ipv4::HEADER..header]) {
