@@ -53,7 +53,9 @@ impl Sum {
             let word = u32::from_be_bytes(address.v4_octets());
             return Sum((word >> 16) + (word & 0xffff));
         }
-        Sum::of_words(address.octets())
+        let (first, last) = address.words();
+        let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+        Sum::of_native(halves(first) + halves(last))
     }
 
     /// The pseudo-header of TCP, UDP and ICMPv6 (RFC 9293 section 3.1, RFC 8200 section 8.1). `length` is that of the upper layer.
