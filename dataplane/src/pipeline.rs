@@ -205,15 +205,14 @@ impl<F: Frame> Pipeline<F> {
             return self.settle(from.frame, from.port, DropReason::ForwardingOff.into(), now, 0);
         };
         let mut frame = from.frame;
-        let staged = self.parse(&snapshot, from.port, &frame);
-        let Staged { interface, .. } = staged;
+        let mut staged = self.parse(&snapshot, from.port, &frame);
         let origin = Origin {
             port: from.port,
-            interface,
+            interface: staged.interface,
             redirected: from.times,
             ports: from.ports,
         };
-        let outcome = self.one(now, &snapshot, origin, &mut frame, staged);
+        let outcome = self.one(now, &snapshot, origin, &mut frame, &mut staged);
         self.snapshot = Some(snapshot);
         self.settle(frame, from.port, outcome, now, from.times);
     }
@@ -235,7 +234,7 @@ impl<F: Frame> Pipeline<F> {
         for stage in &staged {
             self.table.prefetch_connection(stage.hash);
         }
-        for (mut frame, stage) in frames.drain(..).zip(staged.drain(..)) {
+        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
             let origin = Origin {
                 port,
                 interface: stage.interface,
@@ -245,6 +244,7 @@ impl<F: Frame> Pipeline<F> {
             let outcome = self.one(now, &snapshot, origin, &mut frame, stage);
             self.settle(frame, port, outcome, now, 0);
         }
+        staged.clear();
         self.staged = staged;
         self.snapshot = Some(snapshot);
     }
@@ -283,15 +283,15 @@ impl<F: Frame> Pipeline<F> {
 
     /// Stage 2: what is to be done with it.
     #[inline]
-    fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: Staged) -> Outcome {
-        match staged.parsed {
+    fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: &mut Staged) -> Outcome {
+        match &mut staged.parsed {
             Parsed::Packet(packet) if packet.fragment.is_some() => self.fragment(now, snapshot, origin, frame, packet),
-            Parsed::Packet(mut packet) => self.packet(now, snapshot, origin, frame, &mut packet, staged.hash),
-            Parsed::Icmp(mut packet) => self.icmp(now, snapshot, origin, frame, &mut packet),
-            Parsed::ArpRequest(at) => answer::arp(snapshot, origin, frame, at),
-            Parsed::Solicitation(packet) => answer::solicitation(snapshot, origin, frame, &packet),
-            Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(reason)),
-            Parsed::Drop(reason) => reason.into(),
+            Parsed::Packet(packet) => self.packet(now, snapshot, origin, frame, packet, staged.hash),
+            Parsed::Icmp(packet) => self.icmp(now, snapshot, origin, frame, packet),
+            Parsed::ArpRequest(at) => answer::arp(snapshot, origin, frame, *at),
+            Parsed::Solicitation(packet) => answer::solicitation(snapshot, origin, frame, packet),
+            Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(*reason)),
+            Parsed::Drop(reason) => (*reason).into(),
         }
     }
 
@@ -374,7 +374,7 @@ impl<F: Frame> Pipeline<F> {
         snapshot: &Snapshot,
         origin: Origin,
         frame: &mut F,
-        mut packet: Packet,
+        packet: &mut Packet,
     ) -> Outcome {
         let Some(fragment) = packet.fragment else {
             return DropReason::BadFragment.into();
@@ -401,7 +401,7 @@ impl<F: Frame> Pipeline<F> {
             self.waiting.first_fragment_came(&datagram);
         }
         let hash = self.table.hash(&packet.key);
-        self.packet(now, snapshot, origin, frame, &mut packet, hash)
+        self.packet(now, snapshot, origin, frame, packet, hash)
     }
 
     fn redirect(&self, origin: Origin, packet: &Packet, owner: u8) -> Outcome {
