@@ -95,15 +95,16 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
     packet.ttl -= 1;
 }
 
-/// Gives the packet a new tuple: addresses, ports, checksums; and another IP header when the family changes.
+/// Gives the packet a new tuple: addresses, ports, checksums; and another IP header when the family changes. `identification` is for an IPv4 header that is
+/// made then.
 ///
 /// # Errors
 /// `FamilyChangeFragment`, `NoHeadroom`.
 #[inline]
-pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Result<(), DropReason> {
+pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identification: u16) -> Result<(), DropReason> {
     let delta = sum_of_key(new).minus(sum_of_key(&packet.key));
     if new.source.family() != packet.family {
-        change_family(frame, packet, new)?;
+        change_family(frame, packet, new, identification)?;
     } else {
         put_addresses(frame.head_mut(), packet, new);
     }
@@ -134,9 +135,17 @@ fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key) {
     }
 }
 
+/// The longest IPv4 packet that can come of an IPv6 one of the minimum MTU.
+const LONGEST_CUTTABLE: usize = ipv6::MINIMUM_MTU - (ipv6::HEADER - ipv4::HEADER);
+
 /// Replaces the IP header by one of the other family (RFC 7915 sections 4.1 and 5.1: traffic class, TTL and payload carry over; options and extension
 /// headers do not). The transport checksum is the caller's: pseudo-headers of both families sum alike but for the addresses.
-fn change_family<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Result<(), DropReason> {
+fn change_family<F: Frame>(
+    frame: &mut F,
+    packet: &mut Packet,
+    new: &Key,
+    identification: u16,
+) -> Result<(), DropReason> {
     if packet.fragment.is_some() {
         return Err(DropReason::FamilyChangeFragment);
     }
@@ -159,6 +168,9 @@ fn change_family<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Res
     packet.transport = packet.ip + header;
     packet.ip_length = header + payload;
     packet.family = to;
+    // RFC 7915 section 5.1: an IPv6 sender need not go below 1280 bytes, so what is no longer than that may be cut; what is longer must not, so that the sender
+    // learns what fits.
+    packet.dont_fragment = to == Family::V6 || packet.ip_length > LONGEST_CUTTABLE;
     let ip = &mut frame.head_mut()[packet.ip..];
     match to {
         Family::V6 => ipv6::Header {
@@ -170,12 +182,11 @@ fn change_family<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Res
             destination: new.destination,
         }
         .emit(ip),
-        // RFC 7915 section 5.1: DF is set unless the packet is small enough to be fragmented safely.
         Family::V4 => ipv4::Header {
             tos: class,
             total_length: packet.ip_length as u16,
-            identification: 0,
-            fragment: ipv4::DONT_FRAGMENT,
+            identification,
+            fragment: if packet.dont_fragment { ipv4::DONT_FRAGMENT } else { 0 },
             ttl: packet.ttl,
             protocol: packet.key.protocol,
             source: new.source,
@@ -183,7 +194,6 @@ fn change_family<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Res
         }
         .emit(ip),
     }
-    packet.dont_fragment = true;
     // IPv6 has no UDP without checksum (RFC 8200 section 8.1).
     let checksum = packet.transport + udp::CHECKSUM;
     if to == Family::V6 && packet.key.protocol == protocol::UDP && get_u16(frame.head(), checksum) == 0 {

@@ -19,6 +19,8 @@ use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ipv4, ipv6, tcp};
 
+/// Every IPv4 link carries at least that much (RFC 791 section 3.2).
+const SMALLEST_MTU: usize = 68;
 /// The kernel's default for the sysctl of that name.
 const CONN_REUSE_MODE: u32 = 1;
 
@@ -54,16 +56,20 @@ impl<F: Frame> Pipeline<F> {
         }
         let overhead = match connection.method {
             ForwardingMethod::Tunnel => tunnel::overhead(&connection.server),
-            // A packet that becomes an IPv6 one grows by the difference of the headers.
-            _ if connection.client.is_v4() && !connection.server.is_v4() => ipv6::HEADER - ipv4::HEADER,
+            // A packet that becomes an IPv6 one grows by the difference of the headers, and is not cut on the way (RFC 8200 section 5).
+            _ if connection.client.is_v4() && !connection.server.is_v4() => {
+                packet.dont_fragment = true;
+                ipv6::HEADER - ipv4::HEADER
+            }
             _ => 0,
         };
         if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
             return outcome;
         }
-        let limit = usize::from(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu)) - overhead;
+        let limit = usize::from(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu)).saturating_sub(overhead);
         let bytes = packet.ip_length as u64;
-        let room = limit.saturating_sub(packet.ip_length);
+        // What may be cut can grow past the path's size.
+        let room = if packet.dont_fragment { limit } else { 65_535 }.saturating_sub(packet.ip_length);
         // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
         match client_address::inbound(frame, packet, &connection, room) {
             Ok(Inserted::Nothing) => {}
@@ -71,7 +77,7 @@ impl<F: Frame> Pipeline<F> {
             Ok(Inserted::NoRoom) => self.counters.event(Event::ToaNoRoom).add(1),
             Ok(Inserted::Proxy) => self.counters.event(Event::ProxyHeaders).add(1),
             Err(DropReason::TooBig) => {
-                let mtu = limit - client_address::growth(&connection);
+                let mtu = limit.saturating_sub(client_address::growth(&connection));
                 let error = OwnError::TooBig(mtu as u16);
                 return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
             }
@@ -171,9 +177,8 @@ impl<F: Frame> Pipeline<F> {
         if packet.ip_length <= limit {
             return None;
         }
-        // An IPv4 packet without DF is cut later, unless it changes its family on the way.
-        let changes_family = overhead == ipv6::HEADER - ipv4::HEADER && packet.dont_fragment;
-        if !packet.dont_fragment && !changes_family && limit >= 68 {
+        // An IPv4 packet without DF is cut later.
+        if !packet.dont_fragment && limit >= SMALLEST_MTU {
             return None;
         }
         let error = OwnError::TooBig(limit as u16);
@@ -190,7 +195,10 @@ impl<F: Frame> Pipeline<F> {
         hop: HopIndex,
         tuple: &Key,
     ) -> Outcome {
-        if let Err(reason) = edit::rewrite(frame, packet, tuple) {
+        if tuple.source.family() != packet.family {
+            self.identification = self.identification.wrapping_add(1);
+        }
+        if let Err(reason) = edit::rewrite(frame, packet, tuple, self.identification) {
             return reason.into();
         }
         edit::finish_checksum(frame, packet, false);

@@ -30,6 +30,8 @@ impl<F: Frame> Pipeline<F> {
             let connection = self.table.get(index);
             connection.server.is_v4() && !connection.client.is_v4()
         };
+        // As towards the server: what becomes IPv6 is not cut.
+        packet.dont_fragment |= grows;
         let overhead = if grows { ipv6::HEADER - ipv4::HEADER } else { 0 };
         if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
             return outcome;
