@@ -11,7 +11,7 @@ mod rig;
 mod traffic;
 
 use ulvs_dataplane::address::Family::{self, V4, V6};
-use ulvs_dataplane::counters::{Counters, Event};
+use ulvs_dataplane::counters::Event;
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::ForwardingMethod::{self, DirectRouting, FullNat, Nat, Tunnel};
 use ulvs_dataplane::service::protocol::{TCP, UDP};
@@ -238,7 +238,7 @@ fn flood(options: &Options, method: ForwardingMethod) {
     let sent = (options.rounds * ports::ROUND) as u64;
     let mut packets_of_flood = 0;
     let refused = |rig: &Rig| match method {
-        Nat => Counters::drop(&rig.counters, DropReason::TableFull).get(),
+        Nat => rig.counters.dropped(DropReason::TableFull).get(),
         _ => rig.counters.event(Event::StatelessForwarded).get(),
     };
     if options.wants(&alone) {
