@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::fragments::{DatagramKey, Fragments, hash_key};
-use crate::conn::key::KeyHasher;
+use crate::conn::key::{Key, KeyHasher};
 use crate::conn::table::Table;
 use crate::conn::wheel;
 use crate::counters::{Counters, Event};
@@ -312,8 +312,12 @@ impl<F: Frame> Pipeline<F> {
             }
             Some((index, true)) => self.outbound(now, snapshot, origin, frame, packet, index),
             Some((index, false)) => {
-                self.end(index, Event::ConnectionsReused);
-                self.miss(now, snapshot, origin, frame, packet)
+                // The kernel picks the new server while the old connection still counts: least-connection schedulers see the difference.
+                let old = self.table.remove(index);
+                self.counters.event(Event::ConnectionsReused).add(1);
+                let outcome = self.miss(now, snapshot, origin, frame, packet);
+                self.forget(old.server_slot, old.is(flag::ACTIVE));
+                outcome
             }
             None => self.miss(now, snapshot, origin, frame, packet),
         }
@@ -347,11 +351,12 @@ impl<F: Frame> Pipeline<F> {
         frame: &mut F,
         packet: &mut Packet,
     ) -> Outcome {
-        let is_icmp = !matches!(
-            packet.key.protocol,
-            crate::service::protocol::TCP | crate::service::protocol::UDP
-        );
-        if !is_icmp && !snapshot.services.is_server(&packet.key.source) {
+        let Key {
+            source, destination, ..
+        } = &packet.key;
+        // What comes back to a server in the same way is not ours, but for errors: those were looked up here.
+        let is_error = packet.is_icmp() && crate::forward::icmp_error::is_error(frame, packet);
+        if !snapshot.services.is_server(source) && !(is_error && snapshot.services.is_server(destination)) {
             return DropReason::NotOurs.into();
         }
         let hop = match snapshot.routes.find(&packet.key.destination) {
@@ -507,13 +512,6 @@ impl<F: Frame> Pipeline<F> {
         }
         self.counters.connections.set(self.table.len() as u64);
         self.expire_waiting(now);
-    }
-
-    /// Ends a connection before its time.
-    fn end(&mut self, index: ConnectionIndex, event: Event) {
-        let connection = self.table.remove(index);
-        self.counters.event(event).add(1);
-        self.forget(connection.server_slot, connection.is(flag::ACTIVE));
     }
 
     /// Takes a connection off its server's load.
