@@ -356,7 +356,9 @@ impl<F: Frame> Pipeline<F> {
         } = &packet.key;
         // What comes back to a server in the same way is not ours, but for errors: those were looked up here.
         let is_error = packet.is_icmp() && crate::forward::icmp_error::is_error(frame, packet);
-        if !snapshot.services.is_server(source) && !(is_error && snapshot.services.is_server(destination)) {
+        let concerns_server =
+            snapshot.services.is_server(source) || is_error && snapshot.services.is_server(destination);
+        if !concerns_server {
             return DropReason::NotOurs.into();
         }
         let hop = match snapshot.routes.find(&packet.key.destination) {

@@ -87,6 +87,9 @@ impl<F: Frame> Pipeline<F> {
         traffic.packets_in.add(1);
         traffic.bytes_in.add(bytes);
         self.advance(now, snapshot, index, packet, false);
+        if packet.tcp_flags & tcp::SYN != 0 {
+            client_address::begin(frame, packet, self.table.get_mut(index));
+        }
         edit::decrement_ttl(frame, packet);
         match connection.method {
             ForwardingMethod::DirectRouting => {
@@ -228,13 +231,16 @@ impl<F: Frame> Pipeline<F> {
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(next_hop.mtu) - tunnel::overhead(&server);
+        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server));
         if packet.ip_length <= limit {
             self.identification = self.identification.wrapping_add(1);
             if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {
                 return reason.into();
             }
             return self.send(snapshot, frame, packet, hop);
+        }
+        if packet.dont_fragment {
+            return DropReason::TooBig.into();
         }
         // The inner packet is cut, not the outer one: the far end of the tunnel then has nothing to put together.
         let (output, identification) = (&mut self.output, &mut self.identification);
