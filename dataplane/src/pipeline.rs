@@ -451,6 +451,11 @@ impl<F: Frame> Pipeline<F> {
     #[inline]
     fn settle(&mut self, frame: F, port: PortIndex, outcome: Outcome, now: Time, redirected: u8) {
         let verdict = match outcome {
+            // What nearly every frame comes to. An empty one is what is left of a packet that went out in pieces.
+            Outcome::Done(Verdict::Transmit(port)) if !frame.head().is_empty() => {
+                self.counters.event(Event::Transmitted).add(1);
+                return self.output.transmit[usize::from(port.0)].push(frame);
+            }
             Outcome::Done(verdict) => verdict,
             Outcome::AwaitNeighbour(interface, address) => {
                 return self.await_neighbour(frame, port, interface, address, now);
@@ -471,16 +476,9 @@ impl<F: Frame> Pipeline<F> {
         };
         self.counters.count(verdict);
         match verdict {
-            Verdict::Transmit(port) | Verdict::Reply(_, port) => {
-                // An empty frame is what is left of a packet that went out in pieces.
-                if frame.head().is_empty() {
-                    self.output.free.push(frame);
-                } else {
-                    self.output.transmit[usize::from(port.0)].push(frame);
-                }
-            }
+            Verdict::Reply(_, port) => self.output.transmit[usize::from(port.0)].push(frame),
             Verdict::Punt(_) => self.output.punt.push((port, frame)),
-            Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => self.output.free.push(frame),
+            Verdict::Transmit(_) | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => self.output.free.push(frame),
         }
     }
 

@@ -48,14 +48,15 @@ impl<F: Frame> Pipeline<F> {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
-        let connection = *self.table.get(index);
-        if !self.servers[connection.server_slot.0 as usize].is_available {
+        let connection = self.table.get(index);
+        let (method, server, slot) = (connection.method, connection.server, connection.server_slot);
+        if !self.servers[slot.0 as usize].is_available {
             return DropReason::ServerRemoved.into();
         }
-        let overhead = match connection.method {
-            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server),
+        let overhead = match method {
+            ForwardingMethod::Tunnel => tunnel::overhead(&server),
             // A packet that becomes an IPv6 one grows by the difference of the headers.
-            _ if connection.client.is_v4() && !connection.server.is_v4() => ipv6::HEADER - ipv4::HEADER,
+            _ if connection.client.is_v4() && !server.is_v4() => ipv6::HEADER - ipv4::HEADER,
             _ => 0,
         };
         if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
@@ -64,35 +65,36 @@ impl<F: Frame> Pipeline<F> {
         let limit = usize::from(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu)) - overhead;
         let bytes = packet.ip_length as u64;
         let room = limit.saturating_sub(packet.ip_length);
+        let connection = self.table.get(index);
         // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
-        match client_address::inbound(frame, packet, &connection, room) {
+        match client_address::inbound(frame, packet, connection, room) {
             Ok(Inserted::Nothing) => {}
             Ok(Inserted::Toa) => self.counters.event(Event::ToaInserted).add(1),
             Ok(Inserted::NoRoom) => self.counters.event(Event::ToaNoRoom).add(1),
             Ok(Inserted::Proxy) => self.counters.event(Event::ProxyHeaders).add(1),
             Err(DropReason::TooBig) => {
-                let mtu = limit - client_address::growth(&connection);
+                let mtu = limit - client_address::growth(connection);
                 let error = OwnError::TooBig(mtu as u16);
                 return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
             }
             Err(reason) => return reason.into(),
         }
-        let traffic = self.counters.server(connection.server_slot);
+        let traffic = self.counters.server(slot);
         traffic.packets_in.add(1);
         traffic.bytes_in.add(bytes);
         self.advance(now, snapshot, index, packet, false);
         edit::decrement_ttl(frame, packet);
-        match connection.method {
+        match method {
             ForwardingMethod::DirectRouting => {
                 edit::finish_checksum(frame, packet, false);
                 self.send_unchanged(snapshot, frame, packet, hop, None)
             }
             ForwardingMethod::Tunnel => {
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(snapshot, frame, packet, hop, Some(connection.server))
+                self.send_unchanged(snapshot, frame, packet, hop, Some(server))
             }
             ForwardingMethod::Nat | ForwardingMethod::FullNat => {
-                let to_server = connection.outbound_key().reversed();
+                let to_server = self.table.get(index).outbound_key().reversed();
                 self.send_rewritten(snapshot, frame, packet, hop, &to_server)
             }
         }
