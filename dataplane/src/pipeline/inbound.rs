@@ -101,7 +101,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// State, timer and the server's load, after a packet of a connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance(
         &mut self,
         now: Time,
