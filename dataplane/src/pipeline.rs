@@ -298,7 +298,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 2: what is to be done with it.
-    #[inline]
+    #[inline(always)]
     fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: &mut Staged) -> Outcome {
         let packet = &mut staged.packet;
         match staged.parsed {
@@ -313,7 +313,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// A TCP or UDP packet whose ports are known.
-    #[inline]
+    #[inline(always)]
     fn packet(
         &mut self,
         now: Time,
@@ -448,9 +448,14 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Puts a frame where its outcome says, and counts the verdict.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, frame: F, port: PortIndex, outcome: Outcome, now: Time, redirected: u8) {
         let verdict = match outcome {
+            // What nearly every frame comes to. An empty one is what is left of a packet that went out in pieces.
+            Outcome::Done(Verdict::Transmit(port)) if !frame.head().is_empty() => {
+                self.counters.event(Event::Transmitted).add(1);
+                return self.output.transmit[usize::from(port.0)].push(frame);
+            }
             Outcome::Done(verdict) => verdict,
             Outcome::AwaitNeighbour(interface, address) => {
                 return self.await_neighbour(frame, port, interface, address, now);
@@ -471,16 +476,11 @@ impl<F: Frame> Pipeline<F> {
         };
         self.counters.count(verdict);
         match verdict {
-            Verdict::Transmit(port) | Verdict::Reply(_, port) => {
-                // An empty frame is what is left of a packet that went out in pieces.
-                if frame.head().is_empty() {
-                    self.output.free.push(frame);
-                } else {
-                    self.output.transmit[usize::from(port.0)].push(frame);
-                }
-            }
+            Verdict::Reply(_, port) => self.output.transmit[usize::from(port.0)].push(frame),
             Verdict::Punt(_) => self.output.punt.push((port, frame)),
-            Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => self.output.free.push(frame),
+            Verdict::Transmit(_) | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => {
+                self.output.free.push(frame)
+            }
         }
     }
 
@@ -542,7 +542,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The hop towards the server or the client, looked up again when routes have changed since.
-    #[inline]
+    #[inline(always)]
     fn hop(&mut self, snapshot: &Snapshot, index: ConnectionIndex, towards_server: bool) -> Result<HopIndex, Outcome> {
         let version = snapshot.routes.version;
         let connection = self.table.get_mut(index);

@@ -20,12 +20,14 @@ fn checksum_offset(ip_protocol: u8) -> usize {
     }
 }
 
-/// Sum of addresses and ports of a tuple.
 #[inline(always)]
-fn sum_of_key(key: &Key) -> Sum {
-    Sum::of_address(&key.source)
-        .plus(Sum::of_address(&key.destination))
-        .plus(Sum(u32::from(key.source_port) + u32::from(key.destination_port)))
+fn sum_of_addresses(key: &Key) -> Sum {
+    Sum::of_address(&key.source).plus(Sum::of_address(&key.destination))
+}
+
+#[inline(always)]
+fn sum_of_ports(key: &Key) -> Sum {
+    Sum(u32::from(key.source_port) + u32::from(key.destination_port))
 }
 
 /// Corrects the transport checksum after what it covers changed by `delta`. An unfinished checksum is left for [`finish_checksum`].
@@ -102,31 +104,31 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
 /// `NoUdpChecksum`, `NoHeadroom`.
 #[inline]
 pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identification: u16) -> Result<(), DropReason> {
-    let delta = sum_of_key(new).minus(sum_of_key(&packet.key));
+    // The addresses stand in the IPv4 header's checksum and in the transport's, the ports only in that.
+    let addresses = sum_of_addresses(new).minus(sum_of_addresses(&packet.key));
     if new.source.family() != packet.family {
         change_family(frame, packet, new, identification)?;
     } else {
-        put_addresses(frame.head_mut(), packet, new);
+        put_addresses(frame.head_mut(), packet, new, addresses);
     }
     if !packet.is_later_fragment() {
         let bytes = frame.head_mut();
         tcp::put_ports(&mut bytes[packet.transport..], new.source_port, new.destination_port);
     }
+    let delta = addresses.plus(sum_of_ports(new)).minus(sum_of_ports(&packet.key));
     patch_transport_checksum(frame, packet, delta);
     packet.key = *new;
     Ok(())
 }
 
 #[inline]
-fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key) {
+fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key, delta: Sum) {
     let ip = &mut bytes[packet.ip..];
     match packet.family {
         Family::V4 => {
-            let old = Sum::of_address(&packet.key.source).plus(Sum::of_address(&packet.key.destination));
-            let sum = Sum::of_address(&new.source).plus(Sum::of_address(&new.destination));
             ip[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&new.source.v4_octets());
             ip[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&new.destination.v4_octets());
-            ipv4::patch_checksum(ip, sum.minus(old));
+            ipv4::patch_checksum(ip, delta);
         }
         Family::V6 => {
             ip[ipv6::SOURCE..ipv6::SOURCE + 16].copy_from_slice(new.source.octets());
@@ -360,7 +362,11 @@ pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> R
         Family::V6 => ethernet::IPV6,
     };
     let bytes = frame.head_mut();
-    bytes[..need].copy_from_slice(header);
+    // With a length that is known here, copying takes a few instructions; else it is a call.
+    match header.first_chunk::<{ ethernet::HEADER + ethernet::TAG }>() {
+        Some(tagged) => bytes[..tagged.len()].copy_from_slice(tagged),
+        None => bytes[..ethernet::HEADER].copy_from_slice(&header[..ethernet::HEADER]),
+    }
     put_u16(bytes, need - 2, ethertype);
     Ok(())
 }

@@ -50,13 +50,14 @@ impl<F: Frame> Pipeline<F> {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
-        let connection = *self.table.get(index);
-        if !self.servers[connection.server_slot.0 as usize].is_available {
+        let connection = self.table.get(index);
+        let (method, server, slot) = (connection.method, connection.server, connection.server_slot);
+        if !self.servers[slot.0 as usize].is_available {
             return DropReason::ServerRemoved.into();
         }
-        let growth = match connection.method {
-            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server) as isize,
-            _ => edit::growth(packet, connection.server.family()),
+        let growth = match method {
+            ForwardingMethod::Tunnel => tunnel::overhead(&server) as isize,
+            _ => edit::growth(packet, server.family()),
         };
         if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
             return outcome;
@@ -65,20 +66,21 @@ impl<F: Frame> Pipeline<F> {
         let bytes = packet.ip_length as u64;
         // What may be cut can grow past the path's size.
         let room = if packet.dont_fragment { limit } else { 65_535 }.saturating_sub(packet.ip_length);
+        let connection = self.table.get(index);
         // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
-        match client_address::inbound(frame, packet, &connection, room) {
+        match client_address::inbound(frame, packet, connection, room) {
             Ok(Inserted::Nothing) => {}
             Ok(Inserted::Toa) => self.counters.event(Event::ToaInserted).add(1),
             Ok(Inserted::NoRoom) => self.counters.event(Event::ToaNoRoom).add(1),
             Ok(Inserted::Proxy) => self.counters.event(Event::ProxyHeaders).add(1),
             Err(DropReason::TooBig) => {
-                let mtu = limit.saturating_sub(client_address::growth(&connection));
+                let mtu = limit.saturating_sub(client_address::growth(connection));
                 let error = OwnError::TooBig(mtu as u16);
                 return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
             }
             Err(reason) => return reason.into(),
         }
-        let traffic = self.counters.server(connection.server_slot);
+        let traffic = self.counters.server(slot);
         traffic.packets_in.add(1);
         traffic.bytes_in.add(bytes);
         self.advance(now, snapshot, index, packet, false);
@@ -86,24 +88,24 @@ impl<F: Frame> Pipeline<F> {
             client_address::begin(frame, packet, self.table.get_mut(index));
         }
         edit::decrement_ttl(frame, packet);
-        match connection.method {
+        match method {
             ForwardingMethod::DirectRouting => {
                 edit::finish_checksum(frame, packet, false);
                 self.send_unchanged(snapshot, frame, packet, hop, None)
             }
             ForwardingMethod::Tunnel => {
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(snapshot, frame, packet, hop, Some(connection.server))
+                self.send_unchanged(snapshot, frame, packet, hop, Some(server))
             }
             ForwardingMethod::Nat | ForwardingMethod::FullNat => {
-                let to_server = connection.outbound_key().reversed();
+                let to_server = self.table.get(index).outbound_key().reversed();
                 self.send_rewritten(snapshot, frame, packet, hop, &to_server)
             }
         }
     }
 
     /// State, timer and the server's load, after a packet of a connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance(
         &mut self,
         now: Time,
