@@ -49,7 +49,7 @@ impl State {
                 *self.servers.entry((name.clone(), field)).or_default() += counter.get();
             }
         }
-        pipeline.table().scan(0, usize::MAX / 64, |connection| {
+        pipeline.table().scan(0, usize::MAX / 64, |_, connection| {
             let left = wheel::seconds_until(connection.expires, wheel::tick_of(now));
             let text = describe(connection);
             let shown = format!("{text}, {left} s");
@@ -80,7 +80,7 @@ impl State {
             add(at, event.name().to_owned(), counters.event(*event).get());
         }
         for reason in DropReason::ALL {
-            add(100, format!("drop.{}", reason.name()), counters.drop(*reason).get());
+            add(100, format!("drop.{}", reason.name()), counters.dropped(*reason).get());
         }
         for reason in PuntReason::ALL {
             add(101, format!("punt.{}", reason.name()), counters.punt(*reason).get());
