@@ -29,8 +29,6 @@ use crate::encode;
 use crate::state::State;
 use crate::words::Names;
 
-/// Turns after time has passed: enough for the timers of half an hour.
-const HOUSEKEEPING_TURNS: usize = 8;
 /// What a port of the real director has.
 const FRAME_SIZE: usize = 2048;
 const SERVERS: usize = 64;
@@ -208,9 +206,13 @@ impl Run {
             "s" => number * 1_000_000_000,
             _ => return Err(format!("`{unit}` is neither ms nor s")),
         };
-        self.now = self.now + nanoseconds;
-        // Housekeeping is bounded per turn; a busy-polling worker has had plenty of turns by then.
-        for _ in 0..HOUSEKEEPING_TURNS {
+        // In strides: a worker catches up with a bounded stretch of time per turn.
+        const STRIDE_NS: u64 = 60_000_000_000;
+        let mut left = nanoseconds;
+        while left > 0 {
+            let stride = left.min(STRIDE_NS);
+            self.now = self.now + stride;
+            left -= stride;
             self.turn();
         }
         Ok(())
