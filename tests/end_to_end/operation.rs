@@ -117,9 +117,7 @@ fn check(directory: &Scratch, config: &Path) -> Output {
     } else {
         &[]
     };
-    lab::output_of(lab::command(
-        &[nobody, &[&program, "--check", &config]].concat(),
-    ))
+    lab::output_of(lab::command(&[nobody, &[&program, "--check", &config]].concat()))
 }
 
 /// A directory that everybody may read and that is removed with the test.

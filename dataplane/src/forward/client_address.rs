@@ -53,8 +53,11 @@ pub fn inbound<F: Frame>(
     connection: &Connection,
     room: usize,
 ) -> Result<Inserted, DropReason> {
-    if connection.client_address == ClientAddress::Hidden || packet.is_later_fragment() {
+    if connection.client_address == ClientAddress::Hidden {
         return Ok(Inserted::Nothing);
+    }
+    if packet.fragment.is_some() {
+        return fragment(packet, connection);
     }
     if connection.client_address == ClientAddress::Toa {
         return toa(frame, packet, connection, room);
@@ -74,6 +77,17 @@ pub fn inbound<F: Frame>(
         edit::set_transport_u32(frame, packet, tcp::SEQUENCE, shifted);
     }
     Ok(Inserted::Nothing)
+}
+
+/// What is inserted into one fragment moves the others' data (RFC 791: their offsets are in their own headers). TOA goes on a later segment then; a PROXY header
+/// that is missing or in the wrong place would be taken for the client's data, so such packets end here.
+fn fragment(packet: &Packet, connection: &Connection) -> Result<Inserted, DropReason> {
+    match connection.client_address {
+        ClientAddress::ProxyV2 => Err(DropReason::ProxyFragment),
+        _ if packet.is_later_fragment() => Ok(Inserted::Nothing),
+        _ if connection.is(flag::CLIENT_ADDRESS_KNOWN) => Ok(Inserted::Nothing),
+        _ => Ok(Inserted::NoRoom),
+    }
 }
 
 fn toa<F: Frame>(
@@ -154,6 +168,11 @@ pub fn outbound<F: Frame>(frame: &mut F, packet: &Packet, connection: &mut Conne
     }
     let transport = &frame.head()[packet.transport..];
     let acknowledged = get_u32(transport, tcp::ACKNOWLEDGMENT);
+    // Which of several SYNs (a client that tries again from the same port chooses a new number) opened the connection, only the server's answer tells.
+    if packet.tcp_flags & tcp::SYN != 0 && acknowledged != connection.first_sequence {
+        connection.first_sequence = acknowledged;
+        connection.flags &= !flag::CLIENT_ADDRESS_KNOWN;
+    }
     let from_first = acknowledged.wrapping_sub(connection.first_sequence) as i32;
     let inserted = i32::from(connection.shift);
     // With TOA nothing is inserted into the stream: the first acknowledged byte of data tells.

@@ -192,10 +192,13 @@ pub enum OwnError {
     HostUnreachable,
 }
 
-/// Whether the sender of this packet may be told about an error at all (RFC 1122 section 3.2.2, RFC 4443 section 2.4 e): not about later fragments, not about what
-/// came to a group on the link layer, not when the source is nobody.
+/// Whether the sender of this packet may be told about an error at all (RFC 1122 section 3.2.2, RFC 4443 section 2.4 e): not about an error, not about later
+/// fragments, not about what came to a group on the link layer, not when the source is nobody.
 pub fn may_be_told<F: Frame>(frame: &F, packet: &Packet) -> bool {
-    !packet.is_later_fragment()
+    let is_icmp = matches!(packet.key.protocol, protocol::ICMP | protocol::ICMPV6);
+    let is_error = is_icmp && super::icmp_error::is_error(frame, packet);
+    !is_error
+        && !packet.is_later_fragment()
         && !ethernet::is_group(&ethernet::destination(frame.head()))
         && !packet.key.source.is_martian_source()
 }

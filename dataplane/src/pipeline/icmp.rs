@@ -75,10 +75,10 @@ impl<F: Frame> Pipeline<F> {
         if packet.ttl <= 1 {
             return DropReason::TtlExceeded.into();
         }
-        self.counters.event(Event::IcmpErrorsTranslated).add(1);
         edit::decrement_ttl(frame, packet);
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
+            self.counters.event(Event::IcmpErrorsTranslated).add(1);
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
             return self.send_unchanged(snapshot, frame, packet, hop, is_tunnel.then_some(connection.server));
         }
@@ -88,7 +88,10 @@ impl<F: Frame> Pipeline<F> {
             icmp_error::to_client(&connection, client_address::growth(&connection))
         };
         match icmp_error::translate(frame, packet, &quotation, &target) {
-            Ok(()) => self.send(snapshot, frame, packet, hop),
+            Ok(()) => {
+                self.counters.event(Event::IcmpErrorsTranslated).add(1);
+                self.send(snapshot, frame, packet, hop)
+            }
             Err(reason) => reason.into(),
         }
     }

@@ -224,8 +224,8 @@ impl<F: Frame> Pipeline<F> {
         server: &Server,
     ) -> Outcome {
         let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some(server.address);
-        let overhead = tunnel_to.map_or(0, |server| tunnel::overhead(&server));
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
+        let growth = tunnel_to.map_or(0, |server| tunnel::overhead(&server) as isize);
+        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
             return outcome;
         }
         self.counters.event(Event::StatelessForwarded).add(1);
