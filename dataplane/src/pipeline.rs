@@ -328,10 +328,7 @@ impl<F: Frame> Pipeline<F> {
                 self.inbound(now, snapshot, origin, frame, packet, index)
             }
             Some((index, true)) => self.outbound(now, snapshot, origin, frame, packet, index),
-            Some((index, false)) => {
-                self.end(index, Event::ConnectionsReused);
-                self.miss(now, snapshot, origin, frame, packet)
-            }
+            Some((index, false)) => self.open(now, snapshot, origin, frame, packet, Some(index)),
             None => self.miss(now, snapshot, origin, frame, packet),
         }
     }
@@ -349,7 +346,7 @@ impl<F: Frame> Pipeline<F> {
             return self.redirect(origin, packet, owner);
         }
         match owned {
-            Some(OwnedAddress::Virtual) => self.open(now, snapshot, origin, frame, packet),
+            Some(OwnedAddress::Virtual) => self.open(now, snapshot, origin, frame, packet, None),
             Some(OwnedAddress::Local) => DropReason::NoConnection.into(),
             None => self.route_plainly(now, snapshot, origin, frame, packet),
         }

@@ -270,30 +270,6 @@ fn a_closed_service_says_so() {
     director.stop();
 }
 
-/// The one thing that FullNAT between IPv4 and IPv6 does not carry; an operator finds it in the counters.
-#[test]
-fn fragments_between_families_are_counted() {
-    let Some(lab) = Lab::up("fragments", lab::USUAL) else {
-        return;
-    };
-    let case = two_arms(FullNat, V6, V4);
-    let director = Director::start(&lab, traffic::services(&case));
-    let path = lab::script("lab/probe.py");
-    let fragments = ["python3", &path, "udp", traffic::vip(&case), "7000", "--bytes", "4000"];
-    let output = lab.try_run("client", &fragments);
-    assert!(
-        !output.status.success(),
-        "fragments pass now; move this to the table: {}",
-        lab::describe(&output)
-    );
-    let counters = String::from_utf8_lossy(&director.ask(&["counters"]).stdout).into_owned();
-    assert!(
-        counters.contains("drop_family_change_fragment"),
-        "the drops are not counted: {counters}"
-    );
-    director.stop();
-}
-
 /// What is not balanced belongs to the kernel: connections to the director itself, and what it routes.
 #[test]
 fn other_traffic_reaches_the_kernel() {

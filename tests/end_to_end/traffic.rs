@@ -140,9 +140,6 @@ fn dns(lab: &Lab, case: &Case) {
     if case.workers == 1 {
         assert_eq!(servers.len(), 3, "9 questions did not reach all servers: {servers:?}");
     }
-    if case.client != case.servers {
-        return; // See `udp_fragments`.
-    }
     let long = client::dig(lab, vip(case), "bytes-3000.example");
     assert_eq!(
         long.matches('x').count(),
@@ -161,13 +158,6 @@ fn udp_echo(lab: &Lab, case: &Case, bytes: u32, count: u32) {
         let about = About::parse(line);
         assert_eq!(about.host("client"), client_as_seen(case));
         check_address(case, &about, 7000);
-    }
-}
-
-/// Between IPv4 and IPv6 the director does not carry fragments; it drops them and counts that, which `special` tests.
-fn udp_fragments(lab: &Lab, case: &Case) {
-    if case.client == case.servers {
-        udp_echo(lab, case, 4000, 5);
     }
 }
 

@@ -233,3 +233,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

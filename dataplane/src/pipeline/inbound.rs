@@ -262,7 +262,10 @@ impl<F: Frame> Pipeline<F> {
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(next_hop.mtu) - tunnel::overhead(&server);
+        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server));
+        if packet.ip_length > limit && packet.dont_fragment {
+            return DropReason::TooBig.into();
+        }
         if packet.ip_length <= limit {
             self.identification = self.identification.wrapping_add(1);
             if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {

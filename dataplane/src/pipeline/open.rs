@@ -25,6 +25,7 @@ const LOCAL_PORT_TRIES: u32 = 64;
 const STATELESS_MEMORY: Time = Time::from_secs(900);
 
 impl<F: Frame> Pipeline<F> {
+    /// `over`: the client's connection of before with the same ports, which is over and makes room for the new one.
     pub(super) fn open(
         &mut self,
         now: Time,
@@ -32,7 +33,39 @@ impl<F: Frame> Pipeline<F> {
         origin: Origin,
         frame: &mut F,
         packet: &mut Packet,
+        over: Option<ConnectionIndex>,
     ) -> Outcome {
+        let chosen = self.choose(now, snapshot, origin, frame, packet);
+        // The kernel takes the old connection out by its timer, after the new server was picked: until then it counts, and keeps its local port.
+        if let Some(over) = over {
+            self.end(over, Event::ConnectionsReused);
+        }
+        let (service, server, connection) = match chosen {
+            Ok(chosen) => chosen,
+            Err(outcome) => return outcome,
+        };
+        self.end_namesake(&connection);
+        let Ok(index) = self.table.insert(connection) else {
+            return self.forward_stateless(now, snapshot, origin, frame, packet, service);
+        };
+        self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
+        self.counters.event(Event::ConnectionsOpened).add(1);
+        self.counters.server(server.slot).connections.add(1);
+        if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
+            self.clamp_offer(snapshot, frame, packet, index);
+        }
+        self.inbound(now, snapshot, origin, frame, packet, index)
+    }
+
+    /// The service, the server and the entry for a new connection.
+    fn choose<'a>(
+        &mut self,
+        now: Time,
+        snapshot: &'a Snapshot,
+        origin: Origin,
+        frame: &mut F,
+        packet: &mut Packet,
+    ) -> Result<(&'a Service, &'a Server, Connection), Outcome> {
         let Key {
             destination: address,
             destination_port: port,
@@ -44,37 +77,37 @@ impl<F: Frame> Pipeline<F> {
             address,
             port,
         }) else {
-            return DropReason::NoService.into();
+            return Err(DropReason::NoService.into());
         };
         if packet.is_later_fragment() || !may_open(packet) {
             if now < self.stateless_until {
-                return self.forward_stateless(now, snapshot, origin, frame, packet, service);
+                return Err(self.forward_stateless(now, snapshot, origin, frame, packet, service));
             }
-            return DropReason::NotFirstPacket.into();
+            return Err(DropReason::NotFirstPacket.into());
         }
         // Kernel: time to live is looked at after scheduling; before it, a traceroute would leave connections behind.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
-            return self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise);
+            return Err(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
         }
         let Some(server) = self.pick(service, &packet.key) else {
             let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
-            return self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise);
+            return Err(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
         };
-        let connection = match self.compose(now, snapshot, frame, packet, service, server) {
-            Ok(connection) => connection,
-            Err(reason) => return reason.into(),
-        };
-        let Ok(index) = self.table.insert(connection) else {
-            return self.forward_stateless(now, snapshot, origin, frame, packet, service);
-        };
-        self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
-        self.counters.event(Event::ConnectionsOpened).add(1);
-        self.counters.server(server.slot).connections.add(1);
-        if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
-            self.clamp_offer(snapshot, frame, packet, index);
+        let connection = self.compose(now, snapshot, frame, packet, service, server)?;
+        Ok((service, server, connection))
+    }
+
+    /// With NAT, a client that uses one port for two services which share a server looks to that server like one and the same. Its replies can belong to one
+    /// connection only: the new one, as in the kernel, where the newest is found first.
+    fn end_namesake(&mut self, connection: &Connection) {
+        if connection.method != ForwardingMethod::Nat {
+            return;
         }
-        self.inbound(now, snapshot, origin, frame, packet, index)
+        let reply = connection.outbound_key();
+        if let Some((namesake, _)) = self.table.find(self.table.hash(&reply), &reply) {
+            self.end(namesake, Event::ConnectionsReused);
+        }
     }
 
     fn pick<'a>(&mut self, service: &'a Service, key: &Key) -> Option<&'a Server> {

@@ -8,6 +8,7 @@
 //! | 15 | a server's timer fires |
 //! | 4  | a client resets |
 //! | 6  | the configuration changes (see `change`) |
+//! | 5  | a router returns an ICMP error about something that left the director |
 //! | 3  | a packet that is not balanced: ARP, echo, strangers, rubbish |
 //! | 1  | a pause: seconds, a minute, a quarter of an hour, hours |
 //!
@@ -31,6 +32,7 @@ const ACTIONS: &[(usize, Action)] = &[
     (15, Action::PokeServer),
     (4, Action::Reset),
     (6, Action::Change),
+    (5, Action::Complain),
     (3, Action::Stray),
     (1, Action::Pause),
 ];
@@ -42,6 +44,7 @@ enum Action {
     PokeServer,
     Reset,
     Change,
+    Complain,
     Stray,
     Pause,
 }
@@ -84,6 +87,7 @@ fn act(world: &mut World) -> Result<(), String> {
             }
         }
         Action::Change => change(world),
+        Action::Complain => world.complain(),
         Action::Stray => stray(world),
         Action::Pause => {
             let seconds = *world.random.pick(&[2, 4, 61, 121, 901, 7200]);
