@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::fragments::{DatagramKey, Fragments, hash_key};
-use crate::conn::key::KeyHasher;
+use crate::conn::key::{Key, KeyHasher};
 use crate::conn::table::Table;
 use crate::conn::wheel;
 use crate::counters::{Counters, Event};
@@ -361,11 +361,14 @@ impl<F: Frame> Pipeline<F> {
         frame: &mut F,
         packet: &mut Packet,
     ) -> Outcome {
-        let is_icmp = !matches!(
-            packet.key.protocol,
-            crate::service::protocol::TCP | crate::service::protocol::UDP
-        );
-        if !is_icmp && !snapshot.services.is_server(&packet.key.source) {
+        let Key {
+            source, destination, ..
+        } = &packet.key;
+        // What comes back to a server in the same way is not ours, but for errors: those were looked up here.
+        let is_error = packet.is_icmp() && crate::forward::icmp_error::is_error(frame, packet);
+        let concerns_server =
+            snapshot.services.is_server(source) || is_error && snapshot.services.is_server(destination);
+        if !concerns_server {
             return DropReason::NotOurs.into();
         }
         let hop = match snapshot.routes.find(&packet.key.destination) {

@@ -7,6 +7,7 @@
 use super::edit;
 use crate::address::Family;
 use crate::conn::connection::{Connection, flag};
+use crate::conn::tcp_state::TcpState;
 use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::{ClientAddress, protocol};
@@ -41,6 +42,17 @@ fn toa_length(connection: &Connection) -> usize {
         Family::V4 => tcp::TOA_V4,
         Family::V6 => tcp::TOA_V6,
     }
+}
+
+/// Notes where the client's stream begins. A client that gives up and opens anew from the same port while the entry still stands begins elsewhere; without this
+/// its first bytes would pass for the PROXY header. In ESTABLISHED a SYN begins nothing.
+pub fn begin<F: Frame>(frame: &F, packet: &Packet, connection: &mut Connection) {
+    let opens = packet.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN;
+    if !opens || packet.is_later_fragment() || connection.state != TcpState::SynRecv.into() {
+        return;
+    }
+    connection.first_sequence = get_u32(frame.head(), packet.transport + tcp::SEQUENCE).wrapping_add(1);
+    connection.flags &= !flag::CLIENT_ADDRESS_KNOWN;
 }
 
 /// Inserts what is due into a client's packet and shifts its sequence number. `room`: bytes that the packet may grow by before it is too big for the path.

@@ -329,12 +329,23 @@ pub fn clamp_mss<F: Frame>(frame: &mut F, packet: &Packet, limit: u16) -> bool {
     true
 }
 
+/// Cuts off what pads the frame behind the packet: inside a tunnel, or with something inserted, it would only make the frame longer. Linux does so too.
+#[inline]
+pub fn trim<F: Frame>(frame: &mut F, packet: &Packet) {
+    let end = packet.ip + packet.ip_length;
+    if frame.head().len() > end {
+        // Shorter than the buffer as it is, so it cannot fail.
+        let _ = frame.set_length(end);
+    }
+}
+
 /// Writes the link-layer header for a next hop; the frame is ready to go out of its port then.
 ///
 /// # Errors
 /// `NoHeadroom`.
 #[inline]
 pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Result<(), DropReason> {
+    trim(frame, packet);
     let header = hop.link_header();
     let (have, need) = (packet.ip, header.len());
     if need > have {

@@ -78,9 +78,9 @@ impl<F: Frame> Pipeline<F> {
         edit::decrement_ttl(frame, packet);
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
-            self.counters.event(Event::IcmpErrorsTranslated).add(1);
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
-            return self.send_unchanged(snapshot, frame, packet, hop, is_tunnel.then_some(connection.server));
+            let outcome = self.send_unchanged(snapshot, frame, packet, hop, is_tunnel.then_some(connection.server));
+            return self.delivered(outcome);
         }
         let target = if towards_server {
             icmp_error::to_server(packet, &connection)
@@ -89,11 +89,19 @@ impl<F: Frame> Pipeline<F> {
         };
         match icmp_error::translate(frame, packet, &quotation, &target) {
             Ok(()) => {
-                self.counters.event(Event::IcmpErrorsTranslated).add(1);
-                self.send(snapshot, frame, packet, hop)
+                let outcome = self.send(snapshot, frame, packet, hop);
+                self.delivered(outcome)
             }
             Err(reason) => reason.into(),
         }
+    }
+
+    /// Counts an error that goes out.
+    fn delivered(&self, outcome: Outcome) -> Outcome {
+        if matches!(outcome, Outcome::Done(Verdict::Transmit(_))) {
+            self.counters.event(Event::IcmpErrorsTranslated).add(1);
+        }
+        outcome
     }
 
     /// The owner of the connection that a quoted packet belongs to.

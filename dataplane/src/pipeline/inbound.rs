@@ -82,6 +82,9 @@ impl<F: Frame> Pipeline<F> {
         traffic.packets_in.add(1);
         traffic.bytes_in.add(bytes);
         self.advance(now, snapshot, index, packet, false);
+        if packet.tcp_flags & tcp::SYN != 0 {
+            client_address::begin(frame, packet, self.table.get_mut(index));
+        }
         edit::decrement_ttl(frame, packet);
         match connection.method {
             ForwardingMethod::DirectRouting => {
@@ -272,6 +275,9 @@ impl<F: Frame> Pipeline<F> {
                 return reason.into();
             }
             return self.send(snapshot, frame, packet, hop);
+        }
+        if packet.dont_fragment {
+            return DropReason::TooBig.into();
         }
         // The inner packet is cut, not the outer one: the far end of the tunnel then has nothing to put together.
         let (output, identification) = (&mut self.output, &mut self.identification);

@@ -85,6 +85,10 @@ impl<F: Frame> Pipeline<F> {
             }
             return Err(DropReason::NotFirstPacket.into());
         }
+        // Nobody else sends from an address of ours: the kernel calls such a source martian too.
+        if snapshot.interfaces.owned(&packet.key.source).is_some() {
+            return Err(DropReason::MartianSource.into());
+        }
         // Kernel: time to live is looked at after scheduling; before it, a traceroute would leave connections behind.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
