@@ -262,7 +262,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 1: whose is it? Ends with the hash of the tuple, where there is one.
-    #[inline]
+    #[inline(always)]
     fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F, staged: &mut Staged) {
         staged.hash = 0;
         staged.parsed = match self.link(snapshot, port, frame) {

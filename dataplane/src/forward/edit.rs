@@ -31,7 +31,7 @@ fn sum_of_ports(key: &Key) -> Sum {
 }
 
 /// Corrects the transport checksum after what it covers changed by `delta`. An unfinished checksum is left for [`finish_checksum`].
-#[inline]
+#[inline(always)]
 pub fn patch_transport_checksum<F: Frame>(frame: &mut F, packet: &Packet, delta: Sum) {
     if packet.partial_checksum || packet.is_later_fragment() {
         return;
@@ -87,7 +87,7 @@ fn addresses(bytes: &[u8], packet: &Packet) -> (crate::address::Address, crate::
 }
 
 /// Takes one from the time to live, which the caller has checked to be more than one.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
     let ip = &mut frame.head_mut()[packet.ip..];
     match packet.family {
@@ -102,7 +102,7 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
 ///
 /// # Errors
 /// `NoUdpChecksum`, `NoHeadroom`.
-#[inline]
+#[inline(always)]
 pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identification: u16) -> Result<(), DropReason> {
     // The addresses stand in the IPv4 header's checksum and in the transport's, the ports only in that.
     let addresses = sum_of_addresses(new).minus(sum_of_addresses(&packet.key));
@@ -121,7 +121,7 @@ pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identifi
     Ok(())
 }
 
-#[inline]
+#[inline(always)]
 fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key, delta: Sum) {
     let ip = &mut bytes[packet.ip..];
     match packet.family {
@@ -345,7 +345,7 @@ pub fn trim<F: Frame>(frame: &mut F, packet: &Packet) {
 ///
 /// # Errors
 /// `NoHeadroom`.
-#[inline]
+#[inline(always)]
 pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Result<(), DropReason> {
     trim(frame, packet);
     let header = hop.link_header();

@@ -147,7 +147,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The checks of a router before it forwards: time to live, and whether the packet fits. `growth`: see [`edit::growth`]. `None`: go on.
-    #[inline]
+    #[inline(always)]
     #[allow(
         clippy::too_many_arguments,
         reason = "one call per packet; a struct would only rename them"
@@ -184,7 +184,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// NAT and FullNAT: the new tuple, a segment size that fits, and off.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_rewritten(
         &mut self,
         snapshot: &Snapshot,
@@ -291,7 +291,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The last step: link-layer header and the queue of the port; in pieces where it has to be.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &mut Packet, hop: HopIndex) -> Outcome {
         let Some(next_hop) = snapshot.routes.hop(hop) else {
             return DropReason::NoRoute.into();
