@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::fragments::{DatagramKey, Fragments, hash_key};
-use crate::conn::key::KeyHasher;
+use crate::conn::key::{Key, KeyHasher};
 use crate::conn::table::Table;
 use crate::conn::wheel;
 use crate::counters::{Counters, Event};
@@ -120,8 +120,18 @@ impl From<DropReason> for Outcome {
 #[derive(Clone, Copy, Debug)]
 struct Staged {
     parsed: Parsed,
+    packet: Packet,
     interface: InterfaceIndex,
     hash: u64,
+}
+
+impl Staged {
+    const EMPTY: Staged = Staged {
+        parsed: Parsed::Drop(DropReason::TruncatedFrame),
+        packet: Packet::EMPTY,
+        interface: InterfaceIndex(0),
+        hash: 0,
+    };
 }
 
 /// Where a frame came from.
@@ -172,7 +182,7 @@ impl<F: Frame> Pipeline<F> {
             fragments: Fragments::new(FRAGMENTED_DATAGRAMS),
             waiting: waiting::Waiting::new(),
             own_errors: answer::RateLimit::new(now),
-            staged: Vec::with_capacity(BURST),
+            staged: vec![Staged::EMPTY; BURST],
             // Workers and restarts begin at different ports, so that a server's TIME_WAIT is met late.
             local_port_cursor: settings.hasher.hash_client(&crate::address::Address::UNSPECIFIED, 0) as u32,
             identification: 0,
@@ -205,15 +215,15 @@ impl<F: Frame> Pipeline<F> {
             return self.settle(from.frame, from.port, DropReason::ForwardingOff.into(), now, 0);
         };
         let mut frame = from.frame;
-        let staged = self.parse(&snapshot, from.port, &frame);
-        let Staged { interface, .. } = staged;
+        let mut staged = Staged::EMPTY;
+        self.parse(&snapshot, from.port, &frame, &mut staged);
         let origin = Origin {
             port: from.port,
-            interface,
+            interface: staged.interface,
             redirected: from.times,
             ports: from.ports,
         };
-        let outcome = self.one(now, &snapshot, origin, &mut frame, staged);
+        let outcome = self.one(now, &snapshot, origin, &mut frame, &mut staged);
         self.snapshot = Some(snapshot);
         self.settle(frame, from.port, outcome, now, from.times);
     }
@@ -227,15 +237,17 @@ impl<F: Frame> Pipeline<F> {
             return;
         };
         let mut staged = std::mem::take(&mut self.staged);
-        for frame in frames.iter() {
-            let stage = self.parse(&snapshot, port, frame);
-            self.table.prefetch_index(stage.hash);
-            staged.push(stage);
+        if staged.len() < frames.len() {
+            staged.resize(frames.len(), Staged::EMPTY);
         }
-        for stage in &staged {
+        for (frame, stage) in frames.iter().zip(&mut staged) {
+            self.parse(&snapshot, port, frame, stage);
+            self.table.prefetch_index(stage.hash);
+        }
+        for stage in &staged[..frames.len()] {
             self.table.prefetch_connection(stage.hash);
         }
-        for (mut frame, stage) in frames.drain(..).zip(staged.drain(..)) {
+        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
             let origin = Origin {
                 port,
                 interface: stage.interface,
@@ -250,53 +262,58 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 1: whose is it? Ends with the hash of the tuple, where there is one.
-    #[inline]
-    fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F) -> Staged {
-        let none = InterfaceIndex(0);
-        let dropped = |reason| Staged {
-            parsed: Parsed::Drop(reason),
-            interface: none,
-            hash: 0,
+    #[inline(always)]
+    fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F, staged: &mut Staged) {
+        staged.hash = 0;
+        staged.parsed = match self.link(snapshot, port, frame) {
+            Err(reason) => Parsed::Drop(reason),
+            Ok((link, interface)) => {
+                staged.interface = interface;
+                let may_be_partial = snapshot.interfaces.has_partial_checksums(port);
+                parse::network(frame, link, may_be_partial, &mut staged.packet)
+            }
         };
-        let link = match parse::link(frame.head()) {
-            Ok(link) => link,
-            Err(reason) => return dropped(reason),
-        };
-        let Some(interface) = snapshot.interfaces.find(port, link.vlan) else {
-            return dropped(DropReason::UnknownVlan);
-        };
-        let destination = ethernet::destination(frame.head());
-        if destination != snapshot.interfaces.get(interface).mac && !ethernet::is_group(&destination) {
-            return dropped(DropReason::OtherMac);
-        }
-        let parsed = parse::network(frame, link, snapshot.interfaces.has_partial_checksums(port));
-        let hash = match &parsed {
-            Parsed::Packet(packet) => self.table.hash(&packet.key),
-            _ => 0,
-        };
-        Staged {
-            parsed,
-            interface,
-            hash,
+        if matches!(staged.parsed, Parsed::Packet) {
+            staged.hash = self.table.hash(&staged.packet.key);
         }
     }
 
-    /// Stage 2: what is to be done with it.
+    /// Whether the frame was sent to us, and on which interface.
     #[inline]
-    fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: Staged) -> Outcome {
+    fn link(
+        &self,
+        snapshot: &Snapshot,
+        port: PortIndex,
+        frame: &F,
+    ) -> Result<(parse::Link, InterfaceIndex), DropReason> {
+        let bytes = frame.head();
+        let link = parse::link(bytes)?;
+        let interfaces = &snapshot.interfaces;
+        let interface = interfaces.find(port, link.vlan).ok_or(DropReason::UnknownVlan)?;
+        let destination = ethernet::destination(bytes);
+        if destination != interfaces.get(interface).mac && !ethernet::is_group(&destination) {
+            return Err(DropReason::OtherMac);
+        }
+        Ok((link, interface))
+    }
+
+    /// Stage 2: what is to be done with it.
+    #[inline(always)]
+    fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: &mut Staged) -> Outcome {
+        let packet = &mut staged.packet;
         match staged.parsed {
-            Parsed::Packet(packet) if packet.fragment.is_some() => self.fragment(now, snapshot, origin, frame, packet),
-            Parsed::Packet(mut packet) => self.packet(now, snapshot, origin, frame, &mut packet, staged.hash),
-            Parsed::Icmp(mut packet) => self.icmp(now, snapshot, origin, frame, &mut packet),
+            Parsed::Packet if packet.fragment.is_some() => self.fragment(now, snapshot, origin, frame, packet),
+            Parsed::Packet => self.packet(now, snapshot, origin, frame, packet, staged.hash),
+            Parsed::Icmp => self.icmp(now, snapshot, origin, frame, packet),
             Parsed::ArpRequest(at) => answer::arp(snapshot, origin, frame, at),
-            Parsed::Solicitation(packet) => answer::solicitation(snapshot, origin, frame, &packet),
+            Parsed::Solicitation => answer::solicitation(snapshot, origin, frame, packet),
             Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(reason)),
             Parsed::Drop(reason) => reason.into(),
         }
     }
 
     /// A TCP or UDP packet whose ports are known.
-    #[inline]
+    #[inline(always)]
     fn packet(
         &mut self,
         now: Time,
@@ -344,11 +361,14 @@ impl<F: Frame> Pipeline<F> {
         frame: &mut F,
         packet: &mut Packet,
     ) -> Outcome {
-        let is_icmp = !matches!(
-            packet.key.protocol,
-            crate::service::protocol::TCP | crate::service::protocol::UDP
-        );
-        if !is_icmp && !snapshot.services.is_server(&packet.key.source) {
+        let Key {
+            source, destination, ..
+        } = &packet.key;
+        // What comes back to a server in the same way is not ours, but for errors: those were looked up here.
+        let is_error = packet.is_icmp() && crate::forward::icmp_error::is_error(frame, packet);
+        let concerns_server =
+            snapshot.services.is_server(source) || is_error && snapshot.services.is_server(destination);
+        if !concerns_server {
             return DropReason::NotOurs.into();
         }
         let hop = match snapshot.routes.find(&packet.key.destination) {
@@ -371,7 +391,7 @@ impl<F: Frame> Pipeline<F> {
         snapshot: &Snapshot,
         origin: Origin,
         frame: &mut F,
-        mut packet: Packet,
+        packet: &mut Packet,
     ) -> Outcome {
         let Some(fragment) = packet.fragment else {
             return DropReason::BadFragment.into();
@@ -398,7 +418,7 @@ impl<F: Frame> Pipeline<F> {
             self.waiting.first_fragment_came(&datagram);
         }
         let hash = self.table.hash(&packet.key);
-        self.packet(now, snapshot, origin, frame, &mut packet, hash)
+        self.packet(now, snapshot, origin, frame, packet, hash)
     }
 
     fn redirect(&self, origin: Origin, packet: &Packet, owner: u8) -> Outcome {
@@ -428,9 +448,14 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Puts a frame where its outcome says, and counts the verdict.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, frame: F, port: PortIndex, outcome: Outcome, now: Time, redirected: u8) {
         let verdict = match outcome {
+            // What nearly every frame comes to. An empty one is what is left of a packet that went out in pieces.
+            Outcome::Done(Verdict::Transmit(port)) if !frame.head().is_empty() => {
+                self.counters.event(Event::Transmitted).add(1);
+                return self.output.transmit[usize::from(port.0)].push(frame);
+            }
             Outcome::Done(verdict) => verdict,
             Outcome::AwaitNeighbour(interface, address) => {
                 return self.await_neighbour(frame, port, interface, address, now);
@@ -451,16 +476,11 @@ impl<F: Frame> Pipeline<F> {
         };
         self.counters.count(verdict);
         match verdict {
-            Verdict::Transmit(port) | Verdict::Reply(_, port) => {
-                // An empty frame is what is left of a packet that went out in pieces.
-                if frame.head().is_empty() {
-                    self.output.free.push(frame);
-                } else {
-                    self.output.transmit[usize::from(port.0)].push(frame);
-                }
-            }
+            Verdict::Reply(_, port) => self.output.transmit[usize::from(port.0)].push(frame),
             Verdict::Punt(_) => self.output.punt.push((port, frame)),
-            Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => self.output.free.push(frame),
+            Verdict::Transmit(_) | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => {
+                self.output.free.push(frame)
+            }
         }
     }
 
@@ -522,7 +542,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The hop towards the server or the client, looked up again when routes have changed since.
-    #[inline]
+    #[inline(always)]
     fn hop(&mut self, snapshot: &Snapshot, index: ConnectionIndex, towards_server: bool) -> Result<HopIndex, Outcome> {
         let version = snapshot.routes.version;
         let connection = self.table.get_mut(index);

@@ -49,6 +49,8 @@ pub enum FromWorker {
 /// A connection as listings show it.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionRow {
+    /// Its place in the worker's table.
+    pub place: u32,
     /// The entry.
     pub connection: Connection,
     /// Seconds until it ends.
@@ -155,7 +157,10 @@ impl<I: Io> Worker<I> {
         self.pipeline.housekeeping(now);
         self.flush();
         self.io.housekeeping();
+        let (free, total) = self.io.frames();
         let counters = self.pipeline.counters();
+        counters.frames_free.set(free as u64);
+        counters.frames_total.set(total as u64);
         counters.heartbeat_ns.set(now.0);
         counters.loops.add(1);
         if frames > 0 {
@@ -316,9 +321,10 @@ impl<I: Io> Worker<I> {
     fn list(&mut self, now: Time, cursor: u32, mut buffer: Vec<ConnectionRow>) -> FromWorker {
         let tick = wheel::tick_of(now);
         let room = (buffer.capacity() - buffer.len()).min(PAGE);
-        let next = self.pipeline.table().scan(cursor, room, |connection| {
+        let next = self.pipeline.table().scan(cursor, room, |place, connection| {
             let expires_in_s = wheel::seconds_until(connection.expires, tick);
             buffer.push(ConnectionRow {
+                place,
                 connection: *connection,
                 expires_in_s,
             });

@@ -265,5 +265,5 @@ fn nothing_is_inserted_into_fragments() {
     let pieces = packet::encode_in_pieces(&from_client(datagram), 64);
     let count = pieces.len() as u64;
     assert!(pass(&mut pipeline, 0, pieces).is_empty());
-    assert_eq!(Counters::drop(&counters, DropReason::ProxyFragment).get(), count);
+    assert_eq!(counters.dropped(DropReason::ProxyFragment).get(), count);
 }

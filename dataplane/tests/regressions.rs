@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use random::Random;
 
-type TargetBody = fn(&[u8]);
+/// A fuzz target's body.
+type Body = fn(&[u8]);
 
-const TARGETS: [(&str, TargetBody); 2] = [("parse", bodies::parse), ("pipeline", bodies::pipeline)];
+const TARGETS: [(&str, Body); 2] = [("parse", bodies::parse), ("pipeline", bodies::pipeline)];
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| {
@@ -44,7 +45,7 @@ fn kept_inputs_pass() {
 }
 
 /// Runs random inputs until `enough`; an input that fails is written where it can be kept.
-fn run(target: &str, body: TargetBody, mut enough: impl FnMut(u64) -> bool) {
+fn run(target: &str, body: Body, mut enough: impl FnMut(u64) -> bool) {
     let mut random = Random::new(number("ULVS_SEED", 1));
     let mut runs = 0;
     while !enough(runs) {

@@ -56,11 +56,12 @@ pub fn inbound<F: Frame>(
     if connection.client_address == ClientAddress::Hidden {
         return Ok(Inserted::Nothing);
     }
-    let is_proxied_datagram =
-        connection.client_address == ClientAddress::ProxyV2 && packet.key.protocol == protocol::UDP;
+    // Nothing goes into a fragment: it would move the others' data (RFC 791: their offsets are in their own headers). TOA goes on another segment then; a PROXY
+    // header that is missing or in the wrong place would be taken for the client's data, so such packets end here, all of their fragments alike.
+    let is_datagram = packet.key.protocol == protocol::UDP;
     if packet.is_later_fragment() {
-        // Its first fragment was refused.
-        return if is_proxied_datagram {
+        let is_headed = is_datagram && connection.client_address == ClientAddress::ProxyV2;
+        return if is_headed {
             Err(DropReason::ProxyFragment)
         } else {
             Ok(Inserted::Nothing)
@@ -69,7 +70,7 @@ pub fn inbound<F: Frame>(
     if connection.client_address == ClientAddress::Toa {
         return toa(frame, packet, connection, room);
     }
-    if packet.key.protocol == protocol::UDP {
+    if is_datagram {
         return proxy(frame, packet, connection, room);
     }
     let is_bare = packet.tcp_flags & (tcp::SYN | tcp::RST) == 0;
@@ -96,7 +97,6 @@ fn toa<F: Frame>(
     if !due || connection.is(flag::CLIENT_ADDRESS_KNOWN) {
         return Ok(Inserted::Nothing);
     }
-    // What goes into a first fragment would overlap the second one.
     if packet.fragment.is_some() {
         return Ok(Inserted::NoRoom);
     }
@@ -127,7 +127,6 @@ fn proxy<F: Frame>(
     connection: &Connection,
     room: usize,
 ) -> Result<Inserted, DropReason> {
-    // It would overlap the second fragment.
     if packet.fragment.is_some() {
         return Err(DropReason::ProxyFragment);
     }

@@ -2,7 +2,7 @@
 
 use super::{Origin, Outcome, Pipeline};
 use crate::conn::connection::{Connection, ConnectionIndex, flag};
-use crate::conn::key::Key;
+use crate::conn::key::{Key, KeyHasher};
 use crate::conn::state::ConnectionState;
 use crate::conn::tcp_state;
 use crate::conn::timeouts::NEW_CONNECTION_TIMEOUT_S;
@@ -35,7 +35,9 @@ impl<F: Frame> Pipeline<F> {
         packet: &mut Packet,
         over: Option<ConnectionIndex>,
     ) -> Outcome {
-        let chosen = self.choose(now, snapshot, origin, frame, packet);
+        // One that is over makes room for the new one.
+        let is_full = over.is_none() && self.table.is_full();
+        let chosen = self.choose(now, snapshot, origin, frame, packet, is_full);
         // The kernel takes the old connection out by its timer, after the new server was picked: until then it counts, and keeps its local port.
         if let Some(over) = over {
             self.end(over, Event::ConnectionsReused);
@@ -65,6 +67,7 @@ impl<F: Frame> Pipeline<F> {
         origin: Origin,
         frame: &mut F,
         packet: &mut Packet,
+        is_full: bool,
     ) -> Result<(&'a Service, &'a Server, Connection), Outcome> {
         let Key {
             destination: address,
@@ -85,10 +88,18 @@ impl<F: Frame> Pipeline<F> {
             }
             return Err(DropReason::NotFirstPacket.into());
         }
+        // Nobody else sends from an address of ours: the kernel calls such a source martian too.
+        if snapshot.interfaces.owned(&packet.key.source).is_some() {
+            return Err(DropReason::MartianSource.into());
+        }
         // Kernel: time to live is looked at after scheduling; before it, a traceroute would leave connections behind.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
             return Err(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
+        }
+        // First of all: in a flood, scheduling for nothing would be most of the work.
+        if is_full {
+            return Err(self.forward_stateless(now, snapshot, origin, frame, packet, service));
         }
         let Some(server) = self.pick(service, &packet.key) else {
             let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
@@ -222,18 +233,7 @@ impl<F: Frame> Pipeline<F> {
         packet: &mut Packet,
         service: &Service,
     ) -> Outcome {
-        let needs_no_entry = |server: &&Server| {
-            matches!(
-                server.method,
-                ForwardingMethod::DirectRouting | ForwardingMethod::Tunnel
-            )
-        };
-        let usable = service
-            .servers
-            .iter()
-            .filter(needs_no_entry)
-            .filter(|server| server.weight > 0);
-        let Some(server) = usable.max_by(|a, b| score(a, &packet.key).total_cmp(&score(b, &packet.key))) else {
+        let Some(server) = rendezvous(service, &packet.key) else {
             return DropReason::TableFull.into();
         };
         self.stateless_until = now + STATELESS_MEMORY.0;
@@ -257,8 +257,8 @@ impl<F: Frame> Pipeline<F> {
         server: &Server,
     ) -> Outcome {
         let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some(server.address);
-        let overhead = tunnel_to.map_or(0, |server| tunnel::overhead(&server));
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
+        let growth = tunnel_to.map_or(0, |server| tunnel::overhead(&server) as isize);
+        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
             return outcome;
         }
         self.counters.event(Event::StatelessForwarded).add(1);
@@ -276,16 +276,42 @@ fn may_open(packet: &Packet) -> bool {
     packet.key.protocol != protocol::TCP || tcp_state::may_open(packet.tcp_flags, false)
 }
 
-/// Weighted rendezvous: the server with the largest `weight / -ln(u)` wins, where u is uniform by the hash of client and server. Removing a server moves only its own
-/// clients. The hash is fixed, not secret: all directors must agree.
-fn score(server: &Server, key: &Key) -> f64 {
-    use std::hash::Hasher;
-    let mut hasher = siphasher::sip::SipHasher13::new_with_keys(0x756c_7673, 0x7374_6174_656c_6573);
-    hasher.write(key.source.octets());
-    hasher.write_u16(key.source_port);
-    hasher.write(key.destination.octets());
-    hasher.write_u16(key.destination_port);
-    hasher.write(server.address.octets());
-    let uniform = (hasher.finish() >> 11) as f64 / (1u64 << 53) as f64;
-    f64::from(server.weight) / -(uniform.max(f64::MIN_POSITIVE)).ln()
+/// Not secret, unlike that of the connection table: all directors must agree.
+const STATELESS_HASHER: KeyHasher = KeyHasher::new([
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7344,
+    0xa409_3822_299f_31d0,
+    0x082e_fa98_ec4e_6c89,
+    0x4528_21e6_38d0_1377,
+]);
+
+/// Weighted rendezvous: of the servers that need no entry, the one with the largest `weight / -ln(u)` wins, where u is uniform by the hash of client and server.
+/// Removing a server moves only its own clients. With equal weights the largest u wins, so that no logarithm is taken for each packet of a flood.
+fn rendezvous<'a>(service: &'a Service, key: &Key) -> Option<&'a Server> {
+    let usable = service
+        .servers
+        .iter()
+        .filter(|server| needs_no_entry(server) && server.weight > 0);
+    let hash = |server: &Server| {
+        STATELESS_HASHER.hash(&Key {
+            destination: server.address,
+            ..*key
+        })
+    };
+    let weight = usable.clone().next()?.weight;
+    if usable.clone().all(|server| server.weight == weight) {
+        return usable.max_by_key(|server| hash(server));
+    }
+    let score = |server: &Server| {
+        let uniform = ((hash(server) >> 11) as f64 / (1u64 << 53) as f64).max(f64::MIN_POSITIVE);
+        f64::from(server.weight) / -uniform.ln()
+    };
+    usable.max_by(|a, b| score(a).total_cmp(&score(b)))
+}
+
+fn needs_no_entry(server: &Server) -> bool {
+    matches!(
+        server.method,
+        ForwardingMethod::DirectRouting | ForwardingMethod::Tunnel
+    )
 }

@@ -936,7 +936,7 @@ impl World {
         let mut found = None;
         for worker in &mut self.workers {
             let table = worker.pipeline().table();
-            let visit = |own: &Connection| found = found.or(is_it(own).then_some(*own));
+            let visit = |_place: u32, own: &Connection| found = found.or(is_it(own).then_some(*own));
             table.scan(0, table.capacity(), visit);
         }
         found
@@ -1136,7 +1136,7 @@ impl World {
             let mut count = 0;
             let mut cursor = Some(0);
             while let Some(at) = cursor {
-                cursor = table.scan(at, 7, |connection| {
+                cursor = table.scan(at, 7, |_place, connection| {
                     count += 1;
                     let slot = connection.server_slot.0 as usize;
                     let side = if connection.is(flag::ACTIVE) {

@@ -150,7 +150,9 @@ impl Both {
         let mut cursor = Some(0);
         for _ in 0..=CAPACITY {
             let Some(at) = cursor else { break };
-            cursor = self.table.scan(at, 3, |own| listed.push(u32::from(own.local_port)));
+            cursor = self
+                .table
+                .scan(at, 3, |_place, own| listed.push(u32::from(own.local_port)));
         }
         prop_assert!(cursor.is_none(), "the listing has no end");
         listed.sort_unstable();
