@@ -199,7 +199,7 @@ fn random_traffic_agrees_with_the_model() {
     let steps = number("ULVS_STEPS").unwrap_or(1500);
     let seeds = match number("ULVS_SEED") {
         Some(seed) => seed..=seed,
-        None => 1..=number("ULVS_SEEDS").unwrap_or(24),
+        None => 1..=number("ULVS_SEEDS").unwrap_or(120),
     };
     let is_usual = number("ULVS_SEED").is_none() && number("ULVS_STEPS").is_none();
     let mut all = Tally::default();
