@@ -1,3 +1,7 @@
 //! The rim of ULVS: NIC adapters and what both binaries share. The only crate with `unsafe` in it.
+
 #[cfg(feature = "af_xdp")]
 pub mod af_xdp;
+pub mod backend;
+pub mod cli;
+pub mod launch;

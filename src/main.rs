@@ -1,2 +1,139 @@
-//! (being built)
-fn main() {}
+//! `ulvsd`, the director: arguments → configuration → ports → workers → control loop → ordered shutdown.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use ulvs::{backend, launch};
+use ulvs_control::config::{self, Config, ConfigError};
+use ulvs_control::runtime::{self, Parts};
+use ulvs_dataplane::service::Loads;
+
+/// EX_CONFIG of sysexits.h
+const EXIT_CONFIG: u8 = 78;
+
+/// The director of ULVS, a layer-4 load balancer in user space.
+#[derive(Parser)]
+#[command(name = "ulvsd", version, arg_required_else_help = true)]
+#[command(group(clap::ArgGroup::new("what").required(true)))]
+struct Arguments {
+    /// Run with this configuration file.
+    #[arg(long, value_name = "FILE", group = "what")]
+    config: Option<PathBuf>,
+
+    /// Only check this configuration file: needs neither root nor a network card. Exit status 78 if it has errors.
+    #[arg(long, value_name = "FILE", group = "what")]
+    check: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match (arguments.check, arguments.config) {
+        (Some(file), _) => check(&file),
+        (None, Some(file)) => start(&file),
+        (None, None) => unreachable!("clap requires one of the two"),
+    }
+}
+
+fn load(file: &Path) -> Result<Config, ExitCode> {
+    config::load(file).map_err(|errors| {
+        print_all(&errors);
+        let count = errors.len();
+        eprintln!(
+            "ulvsd: {} has {count} error{}",
+            file.display(),
+            if count == 1 { "" } else { "s" }
+        );
+        ExitCode::from(EXIT_CONFIG)
+    })
+}
+
+fn print_all(errors: &[ConfigError]) {
+    for error in errors {
+        eprintln!("{error}\n");
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    print_all(&config.warnings);
+    let servers: usize = config.services.iter().map(|service| service.servers.len()).sum();
+    println!(
+        "{}: ok, {} ports, {} virtual services, {servers} real servers",
+        file.display(),
+        config.ports.len(),
+        config.services.len()
+    );
+    ExitCode::SUCCESS
+}
+
+fn start(file: &Path) -> ExitCode {
+    let filter = EnvFilter::try_from_env("ULVS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    print_all(&config.warnings);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ulvsd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> Result<()> {
+    info!("ulvsd {} starts", env!("CARGO_PKG_VERSION"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the control thread could not be set up")?;
+    // Caught from here on, so that a signal during the start also ends in order.
+    let shutdown = {
+        let _entered = runtime.enter();
+        shutdown_signal()?
+    };
+    let opened = backend::open(&config)?;
+    let loads = Arc::new(Loads::new(config.director.server_limit));
+    let (threads, workers) = launch::launch(&config.director, opened.ports.len(), opened.workers, &loads)?;
+    let parts = Parts {
+        config,
+        ports: opened.ports,
+        workers,
+        loads,
+        capture: opened.capture,
+    };
+    let result = runtime.block_on(runtime::run(parts, shutdown, || info!("ready: forwarding")));
+    // After an error some workers may not have been told to stop; the end of the process ends them.
+    result?;
+    threads.join();
+    info!("ulvsd has stopped");
+    Ok(())
+}
+
+/// Ready when SIGTERM or SIGINT comes.
+fn shutdown_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM could not be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT could not be caught")?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        info!("{name}: stopping");
+    })
+}

@@ -83,6 +83,10 @@ pub struct Counters {
     pub connections: Counter,
     /// Frames that wait for a MAC or a first fragment now.
     pub held: Counter,
+    /// Frames in the pool now.
+    pub frames_free: Counter,
+    /// Frames that the worker has in all.
+    pub frames_total: Counter,
     /// Time of the last loop, nanoseconds on the worker's clock: its heartbeat.
     pub heartbeat_ns: Counter,
     /// Loops that found frames, and loops in all: how busy the worker is.
@@ -108,6 +112,8 @@ impl Counters {
             servers: (0..server_limit).map(|_| ServerTraffic::default()).collect(),
             connections: Counter::default(),
             held: Counter::default(),
+            frames_free: Counter::default(),
+            frames_total: Counter::default(),
             heartbeat_ns: Counter::default(),
             busy_loops: Counter::default(),
             loops: Counter::default(),
@@ -123,7 +129,7 @@ impl Counters {
 
     /// The counter of a drop reason.
     #[inline]
-    pub fn drop(&self, reason: DropReason) -> &Counter {
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
         &self.drops[reason as usize]
     }
 
@@ -151,7 +157,7 @@ impl Counters {
             Verdict::Reply(kind, _) => self.reply(kind).add(1),
             Verdict::Redirect(_) => self.event(Event::Redirected).add(1),
             Verdict::Punt(reason) => self.punt(reason).add(1),
-            Verdict::Drop(reason) => self.drop(reason).add(1),
+            Verdict::Drop(reason) => self.dropped(reason).add(1),
             Verdict::Held => {}
         }
     }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::fragments::{DatagramKey, Fragments, hash_key};
-use crate::conn::key::KeyHasher;
+use crate::conn::key::{Key, KeyHasher};
 use crate::conn::table::Table;
 use crate::conn::wheel;
 use crate::counters::{Counters, Event};
@@ -328,10 +328,7 @@ impl<F: Frame> Pipeline<F> {
                 self.inbound(now, snapshot, origin, frame, packet, index)
             }
             Some((index, true)) => self.outbound(now, snapshot, origin, frame, packet, index),
-            Some((index, false)) => {
-                self.end(index, Event::ConnectionsReused);
-                self.miss(now, snapshot, origin, frame, packet)
-            }
+            Some((index, false)) => self.open(now, snapshot, origin, frame, packet, Some(index)),
             None => self.miss(now, snapshot, origin, frame, packet),
         }
     }
@@ -349,7 +346,7 @@ impl<F: Frame> Pipeline<F> {
             return self.redirect(origin, packet, owner);
         }
         match owned {
-            Some(OwnedAddress::Virtual) => self.open(now, snapshot, origin, frame, packet),
+            Some(OwnedAddress::Virtual) => self.open(now, snapshot, origin, frame, packet, None),
             Some(OwnedAddress::Local) => DropReason::NoConnection.into(),
             None => self.route_plainly(now, snapshot, origin, frame, packet),
         }
@@ -364,11 +361,14 @@ impl<F: Frame> Pipeline<F> {
         frame: &mut F,
         packet: &mut Packet,
     ) -> Outcome {
-        let is_icmp = !matches!(
-            packet.key.protocol,
-            crate::service::protocol::TCP | crate::service::protocol::UDP
-        );
-        if !is_icmp && !snapshot.services.is_server(&packet.key.source) {
+        let Key {
+            source, destination, ..
+        } = &packet.key;
+        // What comes back to a server in the same way is not ours, but for errors: those were looked up here.
+        let is_error = packet.is_icmp() && crate::forward::icmp_error::is_error(frame, packet);
+        let concerns_server =
+            snapshot.services.is_server(source) || is_error && snapshot.services.is_server(destination);
+        if !concerns_server {
             return DropReason::NotOurs.into();
         }
         let hop = match snapshot.routes.find(&packet.key.destination) {
@@ -478,7 +478,9 @@ impl<F: Frame> Pipeline<F> {
         match verdict {
             Verdict::Reply(_, port) => self.output.transmit[usize::from(port.0)].push(frame),
             Verdict::Punt(_) => self.output.punt.push((port, frame)),
-            Verdict::Transmit(_) | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => self.output.free.push(frame),
+            Verdict::Transmit(_) | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => {
+                self.output.free.push(frame)
+            }
         }
     }
 

@@ -62,7 +62,8 @@ named! {
         FragmentQueueFull = "fragment_queue_full", "A fragment came before the first one and the queue for those is full.";
         FragmentTimeout = "fragment_timeout", "The first fragment of a datagram did not come in time.";
         FragmentedIcmp = "fragmented_icmp", "An ICMP message in fragments.";
-        FamilyChangeFragment = "family_change_fragment", "A fragment of a connection that changes between IPv4 and IPv6.";
+        NoUdpChecksum = "no_udp_checksum", "A first fragment without a UDP checksum, on its way to IPv6, which requires one: a part does not tell it.";
+        ProxyFragment = "proxy_fragment", "A fragment of what needs a PROXY header in front, which would shift the other fragments.";
         NoHeadroom = "no_headroom", "The frame has no room for the headers it needs.";
         NoFrame = "no_frame", "The pool has no frame for a copy that is needed.";
         RedirectLoop = "redirect_loop", "A redirected frame would have to be redirected again.";

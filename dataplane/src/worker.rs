@@ -49,6 +49,8 @@ pub enum FromWorker {
 /// A connection as listings show it.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionRow {
+    /// Its place in the worker's table.
+    pub place: u32,
     /// The entry.
     pub connection: Connection,
     /// Seconds until it ends.
@@ -109,6 +111,8 @@ pub struct Worker<I: Io> {
     mesh: Arc<Mesh<I::Frame>>,
     number: usize,
     received: Vec<I::Frame>,
+    /// By worker: how many empty frames it is still to get back for those it handed over.
+    owed: Box<[usize]>,
     stopping: bool,
 }
 
@@ -125,6 +129,7 @@ impl<I: Io> Worker<I> {
             io,
             pipeline,
             mailbox,
+            owed: vec![0; mesh.workers].into_boxed_slice(),
             mesh,
             number,
             received: Vec::with_capacity(BURST),
@@ -152,7 +157,10 @@ impl<I: Io> Worker<I> {
         self.pipeline.housekeeping(now);
         self.flush();
         self.io.housekeeping();
+        let (free, total) = self.io.frames();
         let counters = self.pipeline.counters();
+        counters.frames_free.set(free as u64);
+        counters.frames_total.set(total as u64);
         counters.heartbeat_ns.set(now.0);
         counters.loops.add(1);
         if frames > 0 {
@@ -201,20 +209,31 @@ impl<I: Io> Worker<I> {
                     break;
                 };
                 self.pipeline.redirected(now, redirected);
+                self.owed[from] += 1;
                 taken += 1;
-                // An empty frame goes back for each that came, as long as there are any.
-                if let Some(empty) = self.io.allocate()
-                    && let Err(empty) = mesh.returns(self.number, from).push(empty)
-                {
-                    self.io.free(empty);
-                }
             }
         }
         if taken > 0 {
             self.pipeline.release_ready(now);
             self.flush();
         }
+        self.return_empty();
         taken
+    }
+
+    /// An empty frame goes back for each that was taken over: now, or as soon as the pool has one again and the ring has room. Otherwise a worker that receives
+    /// what others own would run dry for good.
+    fn return_empty(&mut self) {
+        for (to, owed) in self.owed.iter_mut().enumerate() {
+            while *owed > 0 {
+                let Some(empty) = self.io.allocate() else { return };
+                if let Err(empty) = self.mesh.returns(self.number, to).push(empty) {
+                    self.io.free(empty);
+                    break;
+                }
+                *owed -= 1;
+            }
+        }
     }
 
     /// Sends and frees what the pipeline has put out.
@@ -302,9 +321,10 @@ impl<I: Io> Worker<I> {
     fn list(&mut self, now: Time, cursor: u32, mut buffer: Vec<ConnectionRow>) -> FromWorker {
         let tick = wheel::tick_of(now);
         let room = (buffer.capacity() - buffer.len()).min(PAGE);
-        let next = self.pipeline.table().scan(cursor, room, |connection| {
+        let next = self.pipeline.table().scan(cursor, room, |place, connection| {
             let expires_in_s = wheel::seconds_until(connection.expires, tick);
             buffer.push(ConnectionRow {
+                place,
                 connection: *connection,
                 expires_in_s,
             });

@@ -11,7 +11,7 @@ mod rig;
 mod traffic;
 
 use ulvs_dataplane::address::Family::{self, V4, V6};
-use ulvs_dataplane::counters::{Counters, Event};
+use ulvs_dataplane::counters::Event;
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::ForwardingMethod::{self, DirectRouting, FullNat, Nat, Tunnel};
 use ulvs_dataplane::service::protocol::{TCP, UDP};
@@ -162,7 +162,7 @@ fn hits(
     if wants[0] {
         let timing = rig.measure(options.rounds, |rig| {
             let id = rig.any();
-            rig.from_client(id, ACK)
+            rig.draw_client(id, ACK)
         });
         sent += (options.rounds * ports::ROUND) as u64;
         options.print(&inbound, flows as usize, &timing);
@@ -170,7 +170,7 @@ fn hits(
     if wants[1] {
         let timing = rig.measure(options.rounds, |rig| {
             let id = rig.any();
-            rig.from_server(id, ACK)
+            rig.draw_server(id, ACK)
         });
         sent += (options.rounds * ports::ROUND) as u64;
         options.print(&outbound, flows as usize, &timing);
@@ -203,7 +203,7 @@ fn opens(options: &Options, method: ForwardingMethod, scheduler: SchedulerKind, 
     let mut next = 0;
     let timing = rig.measure(options.rounds, |rig| {
         next += 1;
-        rig.from_client(next, SYN)
+        rig.draw_client(next, SYN)
     });
     assert_eq!(rig.connections(), flows, "every packet made a connection");
     options.print(&name, flows, &timing);
@@ -233,12 +233,12 @@ fn flood(options: &Options, method: ForwardingMethod) {
     let mut next = flows;
     let mut flood = move |rig: &mut Rig| {
         next += 1;
-        rig.from_client(next, SYN)
+        rig.draw_client(next, SYN)
     };
     let sent = (options.rounds * ports::ROUND) as u64;
     let mut packets_of_flood = 0;
     let refused = |rig: &Rig| match method {
-        Nat => Counters::drop(&rig.counters, DropReason::TableFull).get(),
+        Nat => rig.counters.dropped(DropReason::TableFull).get(),
         _ => rig.counters.event(Event::StatelessForwarded).get(),
     };
     if options.wants(&alone) {
@@ -254,7 +254,7 @@ fn flood(options: &Options, method: ForwardingMethod) {
                 return flood(rig);
             }
             let id = rig.any();
-            rig.from_client(id, ACK)
+            rig.draw_client(id, ACK)
         });
         packets_of_flood += sent / 2;
         options.print(&mixed, flows as usize, &timing);

@@ -130,5 +130,9 @@ impl Io for BenchIo {
 
     fn housekeeping(&mut self) {}
 
+    fn frames(&self) -> (usize, usize) {
+        (self.pool.len(), self.pool.capacity())
+    }
+
     fn wait(&mut self, _milliseconds: u32) {}
 }

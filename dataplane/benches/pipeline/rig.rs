@@ -150,7 +150,7 @@ impl Rig {
                 self.fill(|rig| {
                     let id = next % flows;
                     next += 1;
-                    rig.from_client(id, flags)
+                    rig.draw_client(id, flags)
                 });
                 for _ in 0..BURSTS {
                     self.worker.turn(self.now);
@@ -180,12 +180,12 @@ impl Rig {
     }
 
     /// A packet of a client.
-    pub fn from_client(&mut self, id: u32, flags: u8) -> Draw {
+    pub fn draw_client(&mut self, id: u32, flags: u8) -> Draw {
         (network::OUTSIDE, traffic::client(&self.balance, id), flags)
     }
 
     /// A packet of a client's server.
-    pub fn from_server(&mut self, id: u32, flags: u8) -> Draw {
+    pub fn draw_server(&mut self, id: u32, flags: u8) -> Draw {
         let reply = self.sides[id as usize].reply(&self.balance, id);
         (network::INSIDE, reply, flags)
     }

@@ -218,7 +218,7 @@ impl Table {
 
     /// At most `limit` connections from entry `cursor` on, for listings: calls `visit` for each, returns where to go on, `None` at the end. Looks at no more than
     /// 64 entries for each one asked for, so that a sparse table is walked in bounded steps.
-    pub fn scan(&self, cursor: u32, limit: usize, mut visit: impl FnMut(&Connection)) -> Option<u32> {
+    pub fn scan(&self, cursor: u32, limit: usize, mut visit: impl FnMut(ConnectionIndex, &Connection)) -> Option<u32> {
         let mut seen = 0;
         let start = (cursor as usize).min(self.entries.len());
         let end = self.entries.len().min(start + limit.saturating_mul(64));
@@ -226,7 +226,7 @@ impl Table {
             if entry.protocol == 0 {
                 continue;
             }
-            visit(entry);
+            visit((start + at) as u32, entry);
             seen += 1;
             if seen == limit {
                 return Some((start + at) as u32 + 1);
@@ -239,3 +239,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

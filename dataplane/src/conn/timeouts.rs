@@ -40,6 +40,11 @@ impl Timeouts {
         self.udp_s
     }
 
+    /// Sets the seconds in one TCP state; at least 1, at most [`TIMEOUT_MAX_S`].
+    pub fn set_tcp(&mut self, state: TcpState, seconds: u32) {
+        self.tcp_s[state as usize] = seconds.clamp(1, TIMEOUT_MAX_S);
+    }
+
     /// `ipvsadm --set tcp tcpfin udp`: seconds in ESTABLISHED, in FIN_WAIT and for UDP; 0 leaves one as it is. The other states
     /// cannot be set. Whoever reads the numbers refuses those above [`TIMEOUT_MAX_S`].
     pub fn set(&mut self, tcp_s: u32, tcp_fin_s: u32, udp_s: u32) {

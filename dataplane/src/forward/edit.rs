@@ -97,16 +97,17 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
     packet.ttl -= 1;
 }
 
-/// Gives the packet a new tuple: addresses, ports, checksums; and another IP header when the family changes.
+/// Gives the packet a new tuple: addresses, ports, checksums; and another IP header when the family changes. `identification` is for an IPv4 header that is
+/// made then.
 ///
 /// # Errors
-/// `FamilyChangeFragment`, `NoHeadroom`.
+/// `NoUdpChecksum`, `NoHeadroom`.
 #[inline(always)]
-pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Result<(), DropReason> {
+pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identification: u16) -> Result<(), DropReason> {
     // The addresses stand in the IPv4 header's checksum and in the transport's, the ports only in that.
     let addresses = sum_of_addresses(new).minus(sum_of_addresses(&packet.key));
     if new.source.family() != packet.family {
-        change_family(frame, packet, new)?;
+        change_family(frame, packet, new, identification)?;
     } else {
         put_addresses(frame.head_mut(), packet, new, addresses);
     }
@@ -136,18 +137,48 @@ fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key, delta: Sum) {
     }
 }
 
+/// The longest IPv4 packet that can come of an IPv6 one of the minimum MTU.
+const LONGEST_CUTTABLE: usize = ipv6::MINIMUM_MTU - (ipv6::HEADER - ipv4::HEADER);
+
+/// What a packet grows by when it goes on in the other family, in bytes: below 0 when it shrinks. Options and extension headers that stay behind are not
+/// counted, so a little more can fit than this says.
+pub fn growth(packet: &Packet, to: Family) -> isize {
+    const DIFFERENCE: isize = (ipv6::HEADER - ipv4::HEADER) as isize;
+    match (packet.family, to) {
+        (Family::V4, Family::V6) if packet.fragment.is_some() => DIFFERENCE + ipv6::FRAGMENT_HEADER as isize,
+        (Family::V4, Family::V6) => DIFFERENCE,
+        (Family::V6, Family::V4) => -DIFFERENCE,
+        _ => 0,
+    }
+}
+
 /// Replaces the IP header by one of the other family (RFC 7915 sections 4.1 and 5.1: traffic class, TTL and payload carry over; options and extension
-/// headers do not). The transport checksum is the caller's: pseudo-headers of both families sum alike but for the addresses.
-fn change_family<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Result<(), DropReason> {
-    if packet.fragment.is_some() {
-        return Err(DropReason::FamilyChangeFragment);
+/// headers do not). Fragments stay fragments (sections 4.1 and 5.1.1). The transport checksum is the caller's: pseudo-headers of both families sum alike but
+/// for the addresses.
+fn change_family<F: Frame>(
+    frame: &mut F,
+    packet: &mut Packet,
+    new: &Key,
+    identification: u16,
+) -> Result<(), DropReason> {
+    let to = new.source.family();
+    // IPv6 has no UDP without checksum (RFC 8200 section 8.1), and none can be computed from a part of the datagram (RFC 7915 section 4.5).
+    if to == Family::V6 && has_no_udp_checksum(frame, packet) {
+        if packet.fragment.is_some() {
+            return Err(DropReason::NoUdpChecksum);
+        }
+        packet.partial_checksum = true;
     }
     let payload = packet.transport_length();
     let ip = &frame.head()[packet.ip..];
-    let to = new.source.family();
-    let (class, header) = match to {
-        Family::V6 => (ip[ipv4::TOS], ipv6::HEADER),
-        Family::V4 => (ipv6::traffic_class(ip), ipv4::HEADER),
+    let class = match packet.family {
+        Family::V4 => ip[ipv4::TOS],
+        Family::V6 => ipv6::traffic_class(ip),
+    };
+    let header = match (to, packet.fragment) {
+        (Family::V6, Some(_)) => ipv6::HEADER + ipv6::FRAGMENT_HEADER,
+        (Family::V6, None) => ipv6::HEADER,
+        (Family::V4, _) => ipv4::HEADER,
     };
     // The link-layer header is written anew by `send_to`; here it only keeps its place.
     let start = packet.transport as isize - header as isize - packet.ip as isize;
@@ -161,37 +192,83 @@ fn change_family<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key) -> Res
     packet.transport = packet.ip + header;
     packet.ip_length = header + payload;
     packet.family = to;
+    // RFC 7915 section 5.1: an IPv6 sender need not go below 1280 bytes, so what is no longer than that may be cut, and so may a fragment; what else is longer
+    // must not, so that the sender learns what fits.
+    packet.dont_fragment = to == Family::V6 || packet.fragment.is_none() && packet.ip_length > LONGEST_CUTTABLE;
     let ip = &mut frame.head_mut()[packet.ip..];
     match to {
-        Family::V6 => ipv6::Header {
-            traffic_class: class,
-            payload_length: payload as u16,
-            next_header: packet.key.protocol,
-            hop_limit: packet.ttl,
-            source: new.source,
-            destination: new.destination,
-        }
-        .emit(ip),
-        // RFC 7915 section 5.1: DF is set unless the packet is small enough to be fragmented safely.
-        Family::V4 => ipv4::Header {
-            tos: class,
-            total_length: packet.ip_length as u16,
-            identification: 0,
-            fragment: ipv4::DONT_FRAGMENT,
-            ttl: packet.ttl,
-            protocol: packet.key.protocol,
-            source: new.source,
-            destination: new.destination,
-        }
-        .emit(ip),
-    }
-    packet.dont_fragment = true;
-    // IPv6 has no UDP without checksum (RFC 8200 section 8.1).
-    let checksum = packet.transport + udp::CHECKSUM;
-    if to == Family::V6 && packet.key.protocol == protocol::UDP && get_u16(frame.head(), checksum) == 0 {
-        packet.partial_checksum = true;
+        Family::V6 => emit_ipv6(ip, packet, new, class),
+        Family::V4 => emit_ipv4(ip, packet, new, class, identification),
     }
     Ok(())
+}
+
+/// Whether this is UDP that came without a checksum (RFC 768: 0).
+fn has_no_udp_checksum<F: Frame>(frame: &F, packet: &Packet) -> bool {
+    packet.key.protocol == protocol::UDP
+        && !packet.is_later_fragment()
+        && get_u16(frame.head(), packet.transport + udp::CHECKSUM) == 0
+}
+
+/// Makes the checksum one that pieces of the packet can go to IPv6 with.
+///
+/// # Errors
+/// `NoUdpChecksum` for a fragment that has none.
+pub fn complete_checksum<F: Frame>(frame: &mut F, packet: &mut Packet) -> Result<(), DropReason> {
+    let is_missing = has_no_udp_checksum(frame, packet);
+    if packet.fragment.is_some() {
+        return if is_missing {
+            Err(DropReason::NoUdpChecksum)
+        } else {
+            Ok(())
+        };
+    }
+    finish_checksum(frame, packet, is_missing);
+    packet.partial_checksum = false;
+    Ok(())
+}
+
+fn emit_ipv6(ip: &mut [u8], packet: &Packet, new: &Key, class: u8) {
+    let upper = packet.key.protocol;
+    ipv6::Header {
+        traffic_class: class,
+        payload_length: (packet.ip_length - ipv6::HEADER) as u16,
+        next_header: packet.fragment.map_or(upper, |_| ipv6::FRAGMENT),
+        hop_limit: packet.ttl,
+        source: new.source,
+        destination: new.destination,
+    }
+    .emit(ip);
+    if let Some(fragment) = packet.fragment {
+        let header = &mut ip[ipv6::HEADER..ipv6::HEADER + ipv6::FRAGMENT_HEADER];
+        header[0] = upper;
+        header[1] = 0;
+        put_u16(header, 2, fragment.offset | u16::from(fragment.more));
+        put_u32(header, 4, fragment.id);
+    }
+}
+
+fn emit_ipv4(ip: &mut [u8], packet: &Packet, new: &Key, class: u8, identification: u16) {
+    let (identification, flags) = match packet.fragment {
+        // The low half of the identification, as all pieces of the datagram have it.
+        Some(fragment) => {
+            let more = if fragment.more { ipv4::MORE_FRAGMENTS } else { 0 };
+            (fragment.id as u16, (fragment.offset / 8) | more)
+        }
+        None if packet.dont_fragment => (identification, ipv4::DONT_FRAGMENT),
+        None => (identification, 0),
+    };
+    ipv4::Header {
+        tos: class,
+        total_length: packet.ip_length as u16,
+        identification,
+        fragment: flags,
+        ttl: packet.ttl,
+        protocol: packet.key.protocol,
+        source: new.source,
+        destination: new.destination,
+    }
+    .emit(ip);
 }
 
 /// Opens a gap of `count` bytes at offset `at` by moving everything before it to the front, and lengthens the packet. The gap's bytes are the caller's to
@@ -254,12 +331,23 @@ pub fn clamp_mss<F: Frame>(frame: &mut F, packet: &Packet, limit: u16) -> bool {
     true
 }
 
+/// Cuts off what pads the frame behind the packet: inside a tunnel, or with something inserted, it would only make the frame longer. Linux does so too.
+#[inline]
+pub fn trim<F: Frame>(frame: &mut F, packet: &Packet) {
+    let end = packet.ip + packet.ip_length;
+    if frame.head().len() > end {
+        // Shorter than the buffer as it is, so it cannot fail.
+        let _ = frame.set_length(end);
+    }
+}
+
 /// Writes the link-layer header for a next hop; the frame is ready to go out of its port then.
 ///
 /// # Errors
 /// `NoHeadroom`.
 #[inline(always)]
 pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Result<(), DropReason> {
+    trim(frame, packet);
     let header = hop.link_header();
     let (have, need) = (packet.ip, header.len());
     if need > have {

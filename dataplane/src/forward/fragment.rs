@@ -3,7 +3,8 @@
 use crate::io::Frame;
 use crate::parse::{Fragment, Packet};
 use crate::verdict::DropReason;
-use crate::wire::{get_u16, ipv4};
+use crate::wire::checksum::Sum;
+use crate::wire::{get_u16, ipv4, put_u16};
 
 /// The fields of one piece.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +58,16 @@ pub fn split<F: Frame>(
             packet.ip + header + piece.start,
             &mut into.head_mut()[packet.ip + header..],
         );
+        if number > 0 {
+            blank_options(&mut into.head_mut()[packet.ip..packet.ip + header]);
+        }
         let own_offset = offset + piece.start as u16;
         let ip = &mut into.head_mut()[packet.ip..];
         ipv4::set_word(ip, ipv4::TOTAL_LENGTH, (header + piece.length) as u16);
         ipv4::set_word(
             ip,
             ipv4::FRAGMENT,
-            own_offset / 8 | if piece.more { ipv4::MORE_FRAGMENTS } else { 0 },
+            (own_offset / 8) | if piece.more { ipv4::MORE_FRAGMENTS } else { 0 },
         );
         let mut own = *packet;
         own.ip_length = header + piece.length;
@@ -76,6 +80,30 @@ pub fn split<F: Frame>(
         emit(into, own);
     }
     Ok(count)
+}
+
+/// Later fragments carry only the options whose "copied" bit says so (RFC 791 section 3.1); the others become no-operations, as in Linux.
+fn blank_options(ip: &mut [u8]) {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const COPIED: u8 = 0x80;
+    let mut at = ipv4::HEADER;
+    while at < ip.len() && ip[at] != END {
+        let length = match ip.get(at + 1) {
+            _ if ip[at] == NO_OPERATION => 1,
+            Some(&length) if length >= 2 && at + usize::from(length) <= ip.len() => usize::from(length),
+            _ => break,
+        };
+        if ip[at] & COPIED == 0 {
+            ip[at..at + length].fill(NO_OPERATION);
+        }
+        at += length;
+    }
+    if ip.len() > ipv4::HEADER {
+        put_u16(ip, ipv4::CHECKSUM, 0);
+        let checksum = Sum::of(ip).to_checksum();
+        put_u16(ip, ipv4::CHECKSUM, checksum);
+    }
 }
 
 /// Copies bytes from `at` on, over all segments.

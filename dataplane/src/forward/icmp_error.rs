@@ -30,6 +30,10 @@ pub struct Quotation {
     ip: usize,
     transport: usize,
     end: usize,
+    /// Bytes behind the IP header that the quoted packet had when it was sent.
+    length: usize,
+    ttl: u8,
+    class: u8,
 }
 
 /// Whether the message is an error that can be about a connection. The kernel takes types 3, 4 and 11 and every ICMPv6 error.
@@ -89,11 +93,25 @@ pub fn quotation<F: Frame>(frame: &F, packet: &Packet) -> Result<Quotation, Drop
         destination_port: get_u16(transport, 2),
         protocol: ip_protocol,
     };
+    let (total, ttl, class) = match packet.family {
+        Family::V4 => (
+            usize::from(get_u16(ip, ipv4::TOTAL_LENGTH)),
+            ip[ipv4::TTL],
+            ip[ipv4::TOS],
+        ),
+        Family::V6 => {
+            let total = ipv6::HEADER + usize::from(get_u16(ip, ipv6::PAYLOAD_LENGTH));
+            (total, ip[ipv6::HOP_LIMIT], ipv6::traffic_class(ip))
+        }
+    };
     Ok(Quotation {
         key,
         ip: at,
         transport: at + header,
         end,
+        length: total.saturating_sub(header),
+        ttl,
+        class,
     })
 }
 
@@ -132,8 +150,8 @@ pub struct Target {
     pub quoted: Key,
     /// Added to a reported MTU: what our own rewriting takes from (or gives to) the path.
     pub mtu_change: i32,
-    /// Taken from the quoted sequence number: what a PROXY header shifted it by.
-    pub unshift: u32,
+    /// What a PROXY header shifted quoted sequence numbers by, and from which one on.
+    pub shift: (u32, u32),
 }
 
 /// For an error about what the client was sent: to the server.
@@ -149,7 +167,7 @@ pub fn to_server(packet: &Packet, connection: &Connection) -> Target {
         destination: connection.server,
         quoted,
         mtu_change: header_difference(&connection.server, &connection.client),
-        unshift: 0,
+        shift: (0, 0),
     }
 }
 
@@ -160,7 +178,7 @@ pub fn to_client(connection: &Connection, growth: usize) -> Target {
         destination: connection.client,
         quoted: connection.inbound_key(),
         mtu_change: header_difference(&connection.client, &connection.server) - growth as i32,
-        unshift: u32::from(connection.shift),
+        shift: (u32::from(connection.shift), connection.first_sequence),
     }
 }
 
@@ -191,13 +209,26 @@ pub fn translate<F: Frame>(
     Ok(())
 }
 
+/// The client knows its own sequence numbers: those in front of what was inserted are as they were, those behind it are less.
 fn unshift_sequence<F: Frame>(frame: &mut F, quotation: &Quotation, target: &Target) {
-    if target.unshift == 0 || quotation.key.protocol != protocol::TCP {
+    let (shift, first) = target.shift;
+    if shift == 0 || quotation.key.protocol != protocol::TCP {
         return;
     }
-    let at = quotation.transport + tcp::SEQUENCE;
-    let sequence = get_u32(frame.head(), at);
-    put_u32(frame.head_mut(), at, sequence.wrapping_sub(target.unshift));
+    let transport = &mut frame.head_mut()[quotation.transport..quotation.end];
+    let sequence = get_u32(transport, tcp::SEQUENCE);
+    let from_first = sequence.wrapping_sub(first) as i32;
+    if from_first <= 0 {
+        return;
+    }
+    let back = sequence.wrapping_sub((from_first as u32).min(shift));
+    put_u32(transport, tcp::SEQUENCE, back);
+    if transport.len() >= tcp::CHECKSUM + 2 {
+        let halves = |word: u32| Sum((word >> 16) + (word & 0xffff));
+        let delta = halves(back).minus(halves(sequence));
+        let checksum = update(get_u16(transport, tcp::CHECKSUM), delta);
+        put_u16(transport, tcp::CHECKSUM, checksum);
+    }
 }
 
 /// Ports and, where the quotation is long enough to hold it, the transport checksum.
@@ -285,12 +316,13 @@ fn other_family<F: Frame>(
     target: &Target,
 ) -> Result<(), DropReason> {
     let kind = read_kind(&frame.head()[packet.transport..], packet.family).ok_or(DropReason::BadIcmp)?;
-    let quoted_length = quotation.end - quotation.transport;
     let to = target.destination.family();
-    let header = match to {
-        Family::V4 => ipv4::HEADER,
-        Family::V6 => ipv6::HEADER,
+    let (header, longest) = match to {
+        Family::V4 => (ipv4::HEADER, usize::from(u16::MAX)),
+        // RFC 4443 section 2.4 c: an error fits into the minimum MTU.
+        Family::V6 => (ipv6::HEADER, ipv6::MINIMUM_MTU),
     };
+    let quoted_length = (quotation.end - quotation.transport).min(longest - 2 * header - icmp::HEADER);
     // Everything in front of the quoted transport header is written anew: outer header, ICMP header, quoted header.
     let new_front = packet.ip + header + icmp::HEADER + header;
     if new_front > quotation.transport {
@@ -304,41 +336,33 @@ fn other_family<F: Frame>(
     frame
         .set_length(packet.ip + total)
         .map_err(|_| DropReason::NoHeadroom)?;
-    let ttl = packet.ttl;
     let bytes = frame.head_mut();
     let (outer, inner) = bytes[packet.ip..].split_at_mut(header + icmp::HEADER);
-    emit_header(
-        outer,
-        to,
-        icmp_protocol(to),
-        &target.source,
-        &target.destination,
-        header,
-        total,
-        ttl,
-    );
-    let Key {
-        source,
-        destination,
-        protocol: quoted_protocol,
-        ..
-    } = target.quoted;
-    emit_header(
-        inner,
-        to,
-        quoted_protocol,
-        &source,
-        &destination,
-        header,
-        header + quoted_length,
-        1,
-    );
+    let outer_header = Emitted {
+        protocol: icmp_protocol(to),
+        source: target.source,
+        destination: target.destination,
+        payload: total - header,
+        ttl: packet.ttl,
+        class: 0,
+    };
+    outer_header.emit(outer, to);
+    let quoted_header = Emitted {
+        protocol: target.quoted.protocol,
+        source: target.quoted.source,
+        destination: target.quoted.destination,
+        payload: quotation.length.min(usize::from(u16::MAX) - header),
+        ttl: quotation.ttl,
+        class: quotation.class,
+    };
+    quoted_header.emit(inner, to);
     let (message_type, code, rest) = write_kind(kind, to, target.mtu_change);
     let message = &mut outer[header..];
     message[0] = message_type;
     message[1] = code;
     put_u32(message, 4, rest);
     packet.family = to;
+    packet.dont_fragment = true;
     packet.transport = packet.ip + header;
     packet.ip_length = total;
     packet.key.source = target.source;
@@ -354,41 +378,40 @@ fn icmp_protocol(family: Family) -> u8 {
     }
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the fields of one IP header, in the order of the header"
-)]
-fn emit_header(
-    ip: &mut [u8],
-    family: Family,
-    ip_protocol: u8,
-    source: &Address,
-    destination: &Address,
-    header: usize,
-    total: usize,
+/// An IP header of either family that is made for a translated error.
+struct Emitted {
+    protocol: u8,
+    source: Address,
+    destination: Address,
+    payload: usize,
     ttl: u8,
-) {
-    match family {
-        Family::V4 => ipv4::Header {
-            tos: 0,
-            total_length: total as u16,
-            identification: 0,
-            fragment: ipv4::DONT_FRAGMENT,
-            ttl,
-            protocol: ip_protocol,
-            source: *source,
-            destination: *destination,
+    class: u8,
+}
+
+impl Emitted {
+    fn emit(&self, ip: &mut [u8], family: Family) {
+        match family {
+            Family::V4 => ipv4::Header {
+                tos: self.class,
+                total_length: (ipv4::HEADER + self.payload) as u16,
+                identification: 0,
+                fragment: ipv4::DONT_FRAGMENT,
+                ttl: self.ttl,
+                protocol: self.protocol,
+                source: self.source,
+                destination: self.destination,
+            }
+            .emit(ip),
+            Family::V6 => ipv6::Header {
+                traffic_class: self.class,
+                payload_length: self.payload as u16,
+                next_header: self.protocol,
+                hop_limit: self.ttl,
+                source: self.source,
+                destination: self.destination,
+            }
+            .emit(ip),
         }
-        .emit(ip),
-        Family::V6 => ipv6::Header {
-            traffic_class: 0,
-            payload_length: (total - header) as u16,
-            next_header: ip_protocol,
-            hop_limit: ttl,
-            source: *source,
-            destination: *destination,
-        }
-        .emit(ip),
     }
 }
 

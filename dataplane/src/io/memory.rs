@@ -157,5 +157,9 @@ impl Io for MemoryIo {
 
     fn housekeeping(&mut self) {}
 
+    fn frames(&self) -> (usize, usize) {
+        (self.pool.len(), self.pool.capacity())
+    }
+
     fn wait(&mut self, _milliseconds: u32) {}
 }

@@ -80,6 +80,9 @@ pub trait Io {
     /// Serves completion and refill rings and wakes the kernel where it asks for it; called once per loop, also when idle.
     fn housekeeping(&mut self);
 
+    /// Frames in the pool now, and frames that this worker has in all: how far it is from running dry.
+    fn frames(&self) -> (usize, usize);
+
     /// Sleeps until a port has frames or `milliseconds` are over. Only called when the configuration allows a worker to sleep.
     fn wait(&mut self, milliseconds: u32);
 }

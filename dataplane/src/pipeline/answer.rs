@@ -70,6 +70,10 @@ pub(super) fn solicitation<F: Frame>(snapshot: &Snapshot, origin: Origin, frame:
 
 impl<F: Frame> Pipeline<F> {
     /// Tells the sender of a packet what is wrong with it, or drops it as `otherwise` when it may not be told.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what every stage hands on; a struct would only rename it"
+    )]
     pub(super) fn tell_sender(
         &mut self,
         now: Time,

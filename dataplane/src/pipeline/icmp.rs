@@ -75,12 +75,12 @@ impl<F: Frame> Pipeline<F> {
         if packet.ttl <= 1 {
             return DropReason::TtlExceeded.into();
         }
-        self.counters.event(Event::IcmpErrorsTranslated).add(1);
         edit::decrement_ttl(frame, packet);
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
-            return self.send_unchanged(snapshot, frame, packet, hop, is_tunnel.then_some(connection.server));
+            let outcome = self.send_unchanged(snapshot, frame, packet, hop, is_tunnel.then_some(connection.server));
+            return self.delivered(outcome);
         }
         let target = if towards_server {
             icmp_error::to_server(packet, &connection)
@@ -88,9 +88,20 @@ impl<F: Frame> Pipeline<F> {
             icmp_error::to_client(&connection, client_address::growth(&connection))
         };
         match icmp_error::translate(frame, packet, &quotation, &target) {
-            Ok(()) => self.send(snapshot, frame, packet, hop),
+            Ok(()) => {
+                let outcome = self.send(snapshot, frame, packet, hop);
+                self.delivered(outcome)
+            }
             Err(reason) => reason.into(),
         }
+    }
+
+    /// Counts an error that goes out.
+    fn delivered(&self, outcome: Outcome) -> Outcome {
+        if matches!(outcome, Outcome::Done(Verdict::Transmit(_))) {
+            self.counters.event(Event::IcmpErrorsTranslated).add(1);
+        }
+        outcome
     }
 
     /// The owner of the connection that a quoted packet belongs to.

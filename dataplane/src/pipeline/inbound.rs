@@ -1,7 +1,7 @@
 //! A client's packet of a connection that we have: towards the server.
 
 use super::{Origin, Outcome, Pipeline};
-use crate::address::Address;
+use crate::address::{Address, Family};
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::key::Key;
 use crate::conn::state::{Direction, PacketEvent};
@@ -19,6 +19,8 @@ use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ipv4, ipv6, tcp};
 
+/// Every IPv4 link carries at least that much (RFC 791 section 3.2).
+const SMALLEST_MTU: usize = 68;
 /// The kernel's default for the sysctl of that name.
 const CONN_REUSE_MODE: u32 = 1;
 
@@ -53,18 +55,17 @@ impl<F: Frame> Pipeline<F> {
         if !self.servers[slot.0 as usize].is_available {
             return DropReason::ServerRemoved.into();
         }
-        let overhead = match method {
-            ForwardingMethod::Tunnel => tunnel::overhead(&server),
-            // A packet that becomes an IPv6 one grows by the difference of the headers.
-            _ if connection.client.is_v4() && !server.is_v4() => ipv6::HEADER - ipv4::HEADER,
-            _ => 0,
+        let growth = match method {
+            ForwardingMethod::Tunnel => tunnel::overhead(&server) as isize,
+            _ => edit::growth(packet, server.family()),
         };
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
+        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
             return outcome;
         }
-        let limit = usize::from(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu)) - overhead;
+        let limit = fits(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu), growth);
         let bytes = packet.ip_length as u64;
-        let room = limit.saturating_sub(packet.ip_length);
+        // What may be cut can grow past the path's size.
+        let room = if packet.dont_fragment { limit } else { 65_535 }.saturating_sub(packet.ip_length);
         let connection = self.table.get(index);
         // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
         match client_address::inbound(frame, packet, connection, room) {
@@ -73,7 +74,7 @@ impl<F: Frame> Pipeline<F> {
             Ok(Inserted::NoRoom) => self.counters.event(Event::ToaNoRoom).add(1),
             Ok(Inserted::Proxy) => self.counters.event(Event::ProxyHeaders).add(1),
             Err(DropReason::TooBig) => {
-                let mtu = limit - client_address::growth(connection);
+                let mtu = limit.saturating_sub(client_address::growth(connection));
                 let error = OwnError::TooBig(mtu as u16);
                 return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
             }
@@ -145,7 +146,7 @@ impl<F: Frame> Pipeline<F> {
         self.loads.get(slot).set_active(is_active);
     }
 
-    /// The checks of a router before it forwards: time to live, and whether the packet fits. `overhead` is what it grows by. `None`: go on.
+    /// The checks of a router before it forwards: time to live, and whether the packet fits. `growth`: see [`edit::growth`]. `None`: go on.
     #[inline(always)]
     #[allow(
         clippy::too_many_arguments,
@@ -159,7 +160,7 @@ impl<F: Frame> Pipeline<F> {
         frame: &mut F,
         packet: &Packet,
         hop: HopIndex,
-        overhead: usize,
+        growth: isize,
     ) -> Option<Outcome> {
         // RFC 1812 section 5.3.1; the kernel's IPVS decrements in every method, DR too.
         if packet.ttl <= 1 {
@@ -169,13 +170,13 @@ impl<F: Frame> Pipeline<F> {
         let Some(hop) = snapshot.routes.hop(hop) else {
             return Some(DropReason::NoRoute.into());
         };
-        let limit = usize::from(hop.mtu).saturating_sub(overhead);
+        let limit = fits(hop.mtu, growth);
         if packet.ip_length <= limit {
             return None;
         }
-        // An IPv4 packet without DF is cut later, unless it changes its family on the way.
-        let changes_family = overhead == ipv6::HEADER - ipv4::HEADER && packet.dont_fragment;
-        if !packet.dont_fragment && !changes_family && limit >= 68 {
+        // An IPv4 packet without DF is cut later; so is a short one that becomes IPv4 (RFC 7915 section 5.1).
+        let may_be_cut = !packet.dont_fragment || growth < 0 && packet.ip_length <= ipv6::MINIMUM_MTU;
+        if may_be_cut && limit >= SMALLEST_MTU {
             return None;
         }
         let error = OwnError::TooBig(limit as u16);
@@ -192,11 +193,52 @@ impl<F: Frame> Pipeline<F> {
         hop: HopIndex,
         tuple: &Key,
     ) -> Outcome {
-        if let Err(reason) = edit::rewrite(frame, packet, tuple) {
+        let to = tuple.source.family();
+        if to != packet.family {
+            self.identification = self.identification.wrapping_add(1);
+            let limit = fits(
+                snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu),
+                edit::growth(packet, to),
+            );
+            if to == Family::V6 && !packet.dont_fragment && packet.ip_length > limit {
+                return self.send_rewritten_in_pieces(snapshot, frame, packet, hop, tuple);
+            }
+        }
+        if let Err(reason) = edit::rewrite(frame, packet, tuple, self.identification) {
             return reason.into();
         }
         edit::finish_checksum(frame, packet, false);
         self.send(snapshot, frame, packet, hop)
+    }
+
+    /// An IPv4 packet that may be cut and is too big as an IPv6 one is cut first, and each piece is sent on (RFC 7915 section 4): nobody cuts IPv6 on the way.
+    fn send_rewritten_in_pieces(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &mut F,
+        packet: &mut Packet,
+        hop: HopIndex,
+        tuple: &Key,
+    ) -> Outcome {
+        let Some(next_hop) = snapshot.routes.hop(hop) else {
+            return DropReason::NoRoute.into();
+        };
+        if let Err(reason) = edit::complete_checksum(frame, packet) {
+            return reason.into();
+        }
+        const GROWTH: usize = ipv6::HEADER + ipv6::FRAGMENT_HEADER - ipv4::HEADER;
+        let limit = usize::from(next_hop.mtu).saturating_sub(GROWTH);
+        let (output, identification) = (&mut self.output, self.identification);
+        let queue = &mut output.transmit[usize::from(next_hop.port.0)];
+        let cut = fragment::split(frame, packet, limit, &mut output.spare, |mut piece, mut own| {
+            let sent = edit::rewrite(&mut piece, &mut own, tuple, identification)
+                .and_then(|()| edit::send_to(&mut piece, &mut own, next_hop));
+            match sent {
+                Ok(()) => queue.push(piece),
+                Err(_) => output.free.push(piece),
+            }
+        });
+        self.sent_in_pieces(frame, next_hop.port, cut)
     }
 
     /// DR and TUN: the packet itself stays as it is; with a tunnel's end, an outer header goes in front.
@@ -222,7 +264,10 @@ impl<F: Frame> Pipeline<F> {
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(next_hop.mtu) - tunnel::overhead(&server);
+        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server));
+        if packet.ip_length > limit && packet.dont_fragment {
+            return DropReason::TooBig.into();
+        }
         if packet.ip_length <= limit {
             self.identification = self.identification.wrapping_add(1);
             if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {
@@ -288,6 +333,12 @@ impl<F: Frame> Pipeline<F> {
             Err(_) => DropReason::NoHeadroom.into(),
         }
     }
+}
+
+/// The longest packet that is no longer than `mtu` after it grew.
+#[inline]
+fn fits(mtu: u16, growth: isize) -> usize {
+    usize::from(mtu).saturating_add_signed(-growth)
 }
 
 /// What a packet means for the state of its connection.

@@ -25,6 +25,7 @@ const LOCAL_PORT_TRIES: u32 = 64;
 const STATELESS_MEMORY: Time = Time::from_secs(900);
 
 impl<F: Frame> Pipeline<F> {
+    /// `over`: the client's connection of before with the same ports, which is over and makes room for the new one.
     pub(super) fn open(
         &mut self,
         now: Time,
@@ -32,7 +33,42 @@ impl<F: Frame> Pipeline<F> {
         origin: Origin,
         frame: &mut F,
         packet: &mut Packet,
+        over: Option<ConnectionIndex>,
     ) -> Outcome {
+        // One that is over makes room for the new one.
+        let is_full = over.is_none() && self.table.is_full();
+        let chosen = self.choose(now, snapshot, origin, frame, packet, is_full);
+        // The kernel takes the old connection out by its timer, after the new server was picked: until then it counts, and keeps its local port.
+        if let Some(over) = over {
+            self.end(over, Event::ConnectionsReused);
+        }
+        let (service, server, connection) = match chosen {
+            Ok(chosen) => chosen,
+            Err(outcome) => return outcome,
+        };
+        self.end_namesake(&connection);
+        let Ok(index) = self.table.insert(connection) else {
+            return self.forward_stateless(now, snapshot, origin, frame, packet, service);
+        };
+        self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
+        self.counters.event(Event::ConnectionsOpened).add(1);
+        self.counters.server(server.slot).connections.add(1);
+        if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
+            self.clamp_offer(snapshot, frame, packet, index);
+        }
+        self.inbound(now, snapshot, origin, frame, packet, index)
+    }
+
+    /// The service, the server and the entry for a new connection.
+    fn choose<'a>(
+        &mut self,
+        now: Time,
+        snapshot: &'a Snapshot,
+        origin: Origin,
+        frame: &mut F,
+        packet: &mut Packet,
+        is_full: bool,
+    ) -> Result<(&'a Service, &'a Server, Connection), Outcome> {
         let Key {
             destination: address,
             destination_port: port,
@@ -44,41 +80,45 @@ impl<F: Frame> Pipeline<F> {
             address,
             port,
         }) else {
-            return DropReason::NoService.into();
+            return Err(DropReason::NoService.into());
         };
         if packet.is_later_fragment() || !may_open(packet) {
             if now < self.stateless_until {
-                return self.forward_stateless(now, snapshot, origin, frame, packet, service);
+                return Err(self.forward_stateless(now, snapshot, origin, frame, packet, service));
             }
-            return DropReason::NotFirstPacket.into();
+            return Err(DropReason::NotFirstPacket.into());
+        }
+        // Nobody else sends from an address of ours: the kernel calls such a source martian too.
+        if snapshot.interfaces.owned(&packet.key.source).is_some() {
+            return Err(DropReason::MartianSource.into());
         }
         // Kernel: time to live is looked at after scheduling; before it, a traceroute would leave connections behind.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
-            return self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise);
+            return Err(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
         }
         // First of all: in a flood, scheduling for nothing would be most of the work.
-        if self.table.is_full() {
-            return self.forward_stateless(now, snapshot, origin, frame, packet, service);
+        if is_full {
+            return Err(self.forward_stateless(now, snapshot, origin, frame, packet, service));
         }
         let Some(server) = self.pick(service, &packet.key) else {
             let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
-            return self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise);
+            return Err(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
         };
-        let connection = match self.compose(now, snapshot, frame, packet, service, server) {
-            Ok(connection) => connection,
-            Err(reason) => return reason.into(),
-        };
-        let Ok(index) = self.table.insert(connection) else {
-            return self.forward_stateless(now, snapshot, origin, frame, packet, service);
-        };
-        self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
-        self.counters.event(Event::ConnectionsOpened).add(1);
-        self.counters.server(server.slot).connections.add(1);
-        if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
-            self.clamp_offer(snapshot, frame, packet, index);
+        let connection = self.compose(now, snapshot, frame, packet, service, server)?;
+        Ok((service, server, connection))
+    }
+
+    /// With NAT, a client that uses one port for two services which share a server looks to that server like one and the same. Its replies can belong to one
+    /// connection only: the new one, as in the kernel, where the newest is found first.
+    fn end_namesake(&mut self, connection: &Connection) {
+        if connection.method != ForwardingMethod::Nat {
+            return;
         }
-        self.inbound(now, snapshot, origin, frame, packet, index)
+        let reply = connection.outbound_key();
+        if let Some((namesake, _)) = self.table.find(self.table.hash(&reply), &reply) {
+            self.end(namesake, Event::ConnectionsReused);
+        }
     }
 
     fn pick<'a>(&mut self, service: &'a Service, key: &Key) -> Option<&'a Server> {
@@ -217,8 +257,8 @@ impl<F: Frame> Pipeline<F> {
         server: &Server,
     ) -> Outcome {
         let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some(server.address);
-        let overhead = tunnel_to.map_or(0, |server| tunnel::overhead(&server));
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
+        let growth = tunnel_to.map_or(0, |server| tunnel::overhead(&server) as isize);
+        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
             return outcome;
         }
         self.counters.event(Event::StatelessForwarded).add(1);
@@ -248,7 +288,10 @@ const STATELESS_HASHER: KeyHasher = KeyHasher::new([
 /// Weighted rendezvous: of the servers that need no entry, the one with the largest `weight / -ln(u)` wins, where u is uniform by the hash of client and server.
 /// Removing a server moves only its own clients. With equal weights the largest u wins, so that no logarithm is taken for each packet of a flood.
 fn rendezvous<'a>(service: &'a Service, key: &Key) -> Option<&'a Server> {
-    let usable = service.servers.iter().filter(|server| needs_no_entry(server) && server.weight > 0);
+    let usable = service
+        .servers
+        .iter()
+        .filter(|server| needs_no_entry(server) && server.weight > 0);
     let hash = |server: &Server| {
         STATELESS_HASHER.hash(&Key {
             destination: server.address,

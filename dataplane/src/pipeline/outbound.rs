@@ -9,7 +9,7 @@ use crate::parse::Packet;
 use crate::service::ForwardingMethod;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
-use crate::wire::{ipv4, ipv6, tcp};
+use crate::wire::tcp;
 
 impl<F: Frame> Pipeline<F> {
     #[inline]
@@ -26,12 +26,8 @@ impl<F: Frame> Pipeline<F> {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
-        let grows = {
-            let connection = self.table.get(index);
-            connection.server.is_v4() && !connection.client.is_v4()
-        };
-        let overhead = if grows { ipv6::HEADER - ipv4::HEADER } else { 0 };
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, overhead) {
+        let growth = edit::growth(packet, self.table.get(index).client.family());
+        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
             return outcome;
         }
         let connection = self.table.get_mut(index);

@@ -32,7 +32,12 @@ impl Sum {
         const { assert!(N % 4 == 0) };
         let mut total: u64 = 0;
         for at in (0..N).step_by(4) {
-            total += u64::from(u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]));
+            total += u64::from(u32::from_ne_bytes([
+                bytes[at],
+                bytes[at + 1],
+                bytes[at + 2],
+                bytes[at + 3],
+            ]));
         }
         Sum::of_native(total)
     }

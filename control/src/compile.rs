@@ -1,0 +1,337 @@
+//! From the configuration to what the dataplane uses: services and servers get their places ("slots") and keep them for as long as they exist.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ulvs_dataplane::address::Address;
+use ulvs_dataplane::conn::tcp_state::TcpState;
+use ulvs_dataplane::conn::timeouts::Timeouts;
+use ulvs_dataplane::scheduler::{TooManyServers, compile_table};
+use ulvs_dataplane::service::{ForwardingMethod, Loads, Server, ServerSlot, Service, ServiceSlot, SharedService};
+use ulvs_dataplane::snapshot::OwnedAddress;
+
+use crate::config::{self, Config, RealServer, VirtualService};
+
+/// What tells virtual services apart: IP protocol number, address, port.
+type ServiceIdentity = (u8, Address, u16);
+/// What tells the servers of a service apart.
+type ServerIdentity = (ServiceSlot, Address, u16);
+
+/// Remembers which slot belongs to whom, from one configuration to the next.
+#[derive(Debug)]
+pub struct Compiler {
+    loads: Arc<Loads>,
+    services: Slots<ServiceIdentity>,
+    servers: Slots<ServerIdentity>,
+    compiled: BTreeMap<ServiceSlot, SharedService>,
+    /// The name of each service in the configuration, for people.
+    names: BTreeMap<ServiceSlot, String>,
+}
+
+/// Why a valid configuration cannot be put to use.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A scheduler's limit.
+    #[error("service \"{service}\": {source}")]
+    TooManyServers {
+        /// Its name.
+        service: String,
+        /// The limit.
+        source: TooManyServers,
+    },
+    /// No slot is left.
+    #[error(
+        "there is no room for another {what}: {limit} are in use or still named by connections; raise {key} in [director] and restart"
+    )]
+    NoSlot {
+        /// "service" or "server".
+        what: &'static str,
+        /// How many fit.
+        limit: usize,
+        /// The key in the configuration file.
+        key: &'static str,
+    },
+}
+
+/// Numbered places, each kept for as long as its owner exists.
+#[derive(Debug)]
+struct Slots<K> {
+    by_owner: BTreeMap<K, u32>,
+    released: Vec<u32>,
+    next: u32,
+    limit: usize,
+}
+
+impl<K: Ord> Slots<K> {
+    fn new(limit: usize) -> Slots<K> {
+        Slots {
+            by_owner: BTreeMap::new(),
+            released: Vec::new(),
+            next: 0,
+            limit,
+        }
+    }
+
+    /// The owner's slot, its old one where it had one; a released slot is used again only if `is_free` says so.
+    fn claim(&mut self, owner: K, is_free: impl Fn(u32) -> bool) -> Option<u32> {
+        if let Some(&slot) = self.by_owner.get(&owner) {
+            return Some(slot);
+        }
+        let reused = self
+            .released
+            .iter()
+            .position(|&slot| is_free(slot))
+            .map(|at| self.released.swap_remove(at));
+        let slot = match reused {
+            Some(slot) => slot,
+            None if (self.next as usize) < self.limit => {
+                self.next += 1;
+                self.next - 1
+            }
+            None => return None,
+        };
+        self.by_owner.insert(owner, slot);
+        Some(slot)
+    }
+
+    fn release_others(&mut self, stays: impl Fn(u32) -> bool) {
+        let released = &mut self.released;
+        self.by_owner.retain(|_, slot| {
+            let keep = stays(*slot);
+            if !keep {
+                released.push(*slot);
+            }
+            keep
+        });
+    }
+}
+
+impl Compiler {
+    /// With room for the configured numbers of services and servers.
+    pub fn new(director: &config::Director, loads: Arc<Loads>) -> Compiler {
+        Compiler {
+            loads,
+            services: Slots::new(director.service_limit),
+            servers: Slots::new(director.server_limit),
+            compiled: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Compiles all services. What did not change since the last call is the same object as before.
+    ///
+    /// # Errors
+    /// A sentence; the services compiled before stay in force.
+    pub fn compile(&mut self, config: &Config) -> Result<Vec<SharedService>, CompileError> {
+        let mut compiled = BTreeMap::new();
+        let mut names = BTreeMap::new();
+        for service in &config.services {
+            let shared = self.service(config, service)?;
+            names.insert(shared.slot, service.name.clone());
+            compiled.insert(shared.slot, shared);
+        }
+        self.services
+            .release_others(|slot| compiled.contains_key(&ServiceSlot(slot)));
+        let used: std::collections::BTreeSet<u32> = compiled
+            .values()
+            .flat_map(|service| service.servers.iter().map(|server| server.slot.0))
+            .collect();
+        self.servers.release_others(|slot| used.contains(&slot));
+        self.compiled = compiled;
+        self.names = names;
+        Ok(self.compiled.values().cloned().collect())
+    }
+
+    /// The name of a service in the configuration.
+    pub fn name(&self, slot: ServiceSlot) -> &str {
+        self.names.get(&slot).map_or("", String::as_str)
+    }
+
+    fn service(&mut self, config: &Config, service: &VirtualService) -> Result<SharedService, CompileError> {
+        let identity = (service.protocol.number(), service.address, service.port);
+        let slot = self.services.claim(identity, |_| true).ok_or(CompileError::NoSlot {
+            what: "service",
+            limit: self.services.limit,
+            key: "service_limit",
+        })?;
+        let slot = ServiceSlot(slot);
+        let before = self.compiled.get(&slot).cloned();
+        let mut servers = Vec::with_capacity(service.servers.len());
+        for server in &service.servers {
+            servers.push(self.server(slot, server, before.as_deref())?);
+        }
+        // The kernel links a new server at the head of its list, and schedulers walk the list from there.
+        servers.reverse();
+        let scheduler_table =
+            compile_table(service.scheduler, &servers).map_err(|source| CompileError::TooManyServers {
+                service: service.name.clone(),
+                source,
+            })?;
+        let pool = service.local_pool.as_deref().and_then(|name| config.local_pool(name));
+        let of_family = |v4: bool| -> Vec<Address> {
+            pool.iter()
+                .flat_map(|pool| pool.addresses.iter().copied().filter(|own| own.is_v4() == v4))
+                .collect()
+        };
+        let mut new = Service {
+            slot,
+            revision: before.as_ref().map_or(0, |before| before.revision),
+            protocol: service.protocol.number(),
+            address: service.address,
+            port: service.port,
+            scheduler: service.scheduler,
+            scheduler_flags: service.scheduler_flags,
+            scheduler_table,
+            servers,
+            client_address: service.client_address,
+            local_v4: of_family(true),
+            local_v6: of_family(false),
+            local_ports: pool.map_or((1, 0), |pool| pool.ports),
+        };
+        match before {
+            Some(before) if is_equal(&before, &new) => Ok(before),
+            _ => {
+                new.revision += 1;
+                Ok(Arc::new(new))
+            }
+        }
+    }
+
+    fn server(
+        &mut self,
+        service: ServiceSlot,
+        server: &RealServer,
+        before: Option<&Service>,
+    ) -> Result<Server, CompileError> {
+        let loads = Arc::clone(&self.loads);
+        let is_free = |slot: u32| {
+            let load = loads.get(ServerSlot(slot));
+            load.active() == 0 && load.inactive() == 0
+        };
+        let identity = (service, server.address, server.port);
+        let slot = self.servers.claim(identity, is_free).ok_or(CompileError::NoSlot {
+            what: "server",
+            limit: self.servers.limit,
+            key: "server_limit",
+        })?;
+        let slot = ServerSlot(slot);
+        let before = before.and_then(|before| before.servers.iter().find(|own| own.slot == slot));
+        if let Some(before) = before {
+            self.loads
+                .get(slot)
+                .upper_threshold_edited(before.upper_threshold, server.upper_threshold);
+        }
+        // The kernel keeps the last weight that was not 0, so that mh's table survives a drain.
+        let last_weight = match before {
+            Some(before) if server.weight == 0 => before.last_weight,
+            _ => server.weight,
+        };
+        Ok(Server {
+            slot,
+            address: server.address,
+            port: server.port,
+            weight: server.weight,
+            last_weight,
+            method: server.method,
+            upper_threshold: server.upper_threshold,
+            lower_threshold: server.lower_threshold,
+        })
+    }
+}
+
+fn is_equal(a: &Service, b: &Service) -> bool {
+    // The scheduler's table follows from the rest.
+    a.servers == b.servers
+        && a.scheduler == b.scheduler
+        && a.scheduler_flags == b.scheduler_flags
+        && a.client_address == b.client_address
+        && a.local_v4 == b.local_v4
+        && a.local_v6 == b.local_v6
+        && a.local_ports == b.local_ports
+}
+
+/// The dataplane's timeouts.
+pub fn timeouts(from: &config::Timeouts) -> Timeouts {
+    let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let mut timeouts = Timeouts::default();
+    timeouts.set(seconds(from.tcp), seconds(from.tcp_fin), seconds(from.udp));
+    for (state, duration) in [
+        (TcpState::SynSent, from.tcp_syn_sent),
+        (TcpState::SynRecv, from.tcp_syn_recv),
+        (TcpState::TimeWait, from.tcp_time_wait),
+        (TcpState::Close, from.tcp_close),
+        (TcpState::CloseWait, from.tcp_close_wait),
+        (TcpState::LastAck, from.tcp_last_ack),
+    ] {
+        timeouts.set_tcp(state, seconds(duration));
+    }
+    timeouts
+}
+
+/// The addresses that the director answers for: virtual addresses, and local addresses of pools that FullNAT servers use.
+pub fn owned_addresses<'a>(services: impl Iterator<Item = &'a SharedService>) -> BTreeMap<Address, OwnedAddress> {
+    let mut owned = BTreeMap::new();
+    for service in services {
+        owned.insert(service.address, OwnedAddress::Virtual);
+        let used = |v4: bool| {
+            service
+                .servers
+                .iter()
+                .any(|server| server.method == ForwardingMethod::FullNat && server.address.is_v4() == v4)
+        };
+        let locals = [(true, &service.local_v4), (false, &service.local_v6)];
+        for local in locals
+            .iter()
+            .filter(|(v4, _)| used(*v4))
+            .flat_map(|(_, pool)| pool.iter())
+        {
+            owned.entry(*local).or_insert(OwnedAddress::Local);
+        }
+    }
+    owned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(servers: &[(&str, u32)]) -> Config {
+        let mut text = String::from(
+            "[[port]]\nname = \"a\"\ninterface = \"eth0\"\n[[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.1:80\"\nscheduler = \"mh\"\nmethod = \"nat\"\n",
+        );
+        for (address, weight) in servers {
+            text += &format!("[[service.server]]\naddress = \"{address}\"\nweight = {weight}\n");
+        }
+        config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
+    #[test]
+    fn unchanged_services_are_the_same_object_and_slots_stay() {
+        let base = config(&[("10.0.0.1:80", 1), ("10.0.0.2:80", 1)]);
+        let loads = Arc::new(Loads::new(base.director.server_limit));
+        let mut compiler = Compiler::new(&base.director, Arc::clone(&loads));
+        let first = compiler.compile(&base).unwrap();
+        let again = compiler.compile(&base).unwrap();
+        assert!(Arc::ptr_eq(&first[0], &again[0]));
+
+        let drained = compiler
+            .compile(&config(&[("10.0.0.1:80", 0), ("10.0.0.2:80", 1)]))
+            .unwrap();
+        let server = drained[0].servers.iter().find(|server| server.weight == 0).unwrap();
+        assert_eq!((server.last_weight, drained[0].revision), (1, first[0].revision + 1));
+        assert_eq!(drained[0].servers[1].slot, first[0].servers[1].slot);
+
+        // The slot of a removed server is not given away while a connection counts there.
+        let removed = first[0].servers[1].clone();
+        loads.get(removed.slot).open(&removed, true);
+        let replaced = compiler
+            .compile(&config(&[("10.0.0.3:80", 1), ("10.0.0.2:80", 1)]))
+            .unwrap();
+        assert!(replaced[0].servers.iter().all(|server| server.slot != removed.slot));
+        loads.get(removed.slot).close(0, 0, true);
+        let reused = compiler
+            .compile(&config(&[("10.0.0.4:80", 1), ("10.0.0.3:80", 1), ("10.0.0.2:80", 1)]))
+            .unwrap();
+        assert!(reused[0].servers.iter().any(|server| server.slot == removed.slot));
+    }
+}

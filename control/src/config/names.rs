@@ -1,0 +1,148 @@
+//! The words of the file for the values of the program, spelled as in ipvsadm where ipvsadm has a word.
+
+use ulvs_dataplane::scheduler::SchedulerKind;
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
+
+use super::model::{Backend, Idle, PortMode, Protocol, ZeroCopy};
+
+/// The words of one setting, with the value each stands for. The first is what an unreadable value is taken for while the rest
+/// of the file is checked.
+pub type Words<T, const N: usize> = [(&'static str, T); N];
+
+/// Only the words, for the table of keys.
+pub const fn words<T, const N: usize>(pairs: &Words<T, N>) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut at = 0;
+    while at < N {
+        words[at] = pairs[at].0;
+        at += 1;
+    }
+    words
+}
+
+/// `director.backend`
+pub const BACKENDS: Words<Backend, 1> = [("af_xdp", Backend::AfXdp)];
+
+/// `director.idle`
+pub const IDLES: Words<Idle, 2> = [("sleep", Idle::Sleep), ("poll", Idle::Poll)];
+
+/// `port.mode`
+pub const PORT_MODES: Words<PortMode, 3> = [
+    ("auto", PortMode::Auto),
+    ("native", PortMode::Native),
+    ("generic", PortMode::Generic),
+];
+
+/// `port.zero_copy`
+pub const ZERO_COPIES: Words<ZeroCopy, 3> = [("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
+
+/// `service.protocol`
+pub const PROTOCOLS: Words<Protocol, 2> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+
+/// `service.scheduler`
+pub const SCHEDULERS: Words<SchedulerKind, 6> = [
+    ("rr", SchedulerKind::Rr),
+    ("wrr", SchedulerKind::Wrr),
+    ("lc", SchedulerKind::Lc),
+    ("wlc", SchedulerKind::Wlc),
+    ("sh", SchedulerKind::Sh),
+    ("mh", SchedulerKind::Mh),
+];
+
+/// What a word of `scheduler_flags` switches on, and for which scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlagWord {
+    /// The scheduler it belongs to.
+    pub scheduler: SchedulerKind,
+    /// The flag it sets.
+    pub sets: SchedulerFlags,
+}
+
+const PORT: SchedulerFlags = SchedulerFlags {
+    fallback: false,
+    port: true,
+};
+const FALLBACK: SchedulerFlags = SchedulerFlags {
+    fallback: true,
+    port: false,
+};
+
+/// `service.scheduler_flags`
+pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
+    (
+        "sh-port",
+        FlagWord {
+            scheduler: SchedulerKind::Sh,
+            sets: PORT,
+        },
+    ),
+    (
+        "sh-fallback",
+        FlagWord {
+            scheduler: SchedulerKind::Sh,
+            sets: FALLBACK,
+        },
+    ),
+    (
+        "mh-port",
+        FlagWord {
+            scheduler: SchedulerKind::Mh,
+            sets: PORT,
+        },
+    ),
+    (
+        "mh-fallback",
+        FlagWord {
+            scheduler: SchedulerKind::Mh,
+            sets: FALLBACK,
+        },
+    ),
+];
+
+/// `service.method`, `service.server.method`
+pub const METHODS: Words<ForwardingMethod, 4> = [
+    ("nat", ForwardingMethod::Nat),
+    ("dr", ForwardingMethod::DirectRouting),
+    ("tun", ForwardingMethod::Tunnel),
+    ("fullnat", ForwardingMethod::FullNat),
+];
+
+/// `service.client_address`
+pub const CLIENT_ADDRESSES: Words<ClientAddress, 3> = [
+    ("hidden", ClientAddress::Hidden),
+    ("toa", ClientAddress::Toa),
+    ("proxy_v2", ClientAddress::ProxyV2),
+];
+
+fn word_of<T: PartialEq>(pairs: &[(&'static str, T)], value: T) -> &'static str {
+    pairs
+        .iter()
+        .find(|(_, known)| *known == value)
+        .map_or("?", |(word, _)| word)
+}
+
+/// The scheduler's name as in ipvsadm and in the file.
+pub fn scheduler_name(scheduler: SchedulerKind) -> &'static str {
+    word_of(&SCHEDULERS, scheduler)
+}
+
+/// The forwarding method's name as in the file.
+pub fn method_name(method: ForwardingMethod) -> &'static str {
+    word_of(&METHODS, method)
+}
+
+/// The name in the file of how servers learn the client's address.
+pub fn client_address_name(client_address: ClientAddress) -> &'static str {
+    word_of(&CLIENT_ADDRESSES, client_address)
+}
+
+/// The names of the flags that are set, as in ipvsadm and in the file; none for a scheduler that has no flags.
+pub fn scheduler_flag_names(scheduler: SchedulerKind, flags: SchedulerFlags) -> Vec<&'static str> {
+    let is_set = |sets: SchedulerFlags| (flags.port && sets.port) || (flags.fallback && sets.fallback);
+    let mine = |flag: &FlagWord| flag.scheduler == scheduler && is_set(flag.sets);
+    SCHEDULER_FLAGS
+        .iter()
+        .filter(|(_, flag)| mine(flag))
+        .map(|(word, _)| *word)
+        .collect()
+}

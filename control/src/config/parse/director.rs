@@ -1,0 +1,110 @@
+//! `[director]` and `[timeouts]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::error::Findings;
+use crate::config::model::{Director, Timeouts};
+use crate::config::names::{BACKENDS, IDLES};
+use crate::config::section::{At, Section};
+use crate::config::validate::each_repeat;
+
+/// `sun_path` of a unix socket holds 108 bytes, the last of which is zero (unix(7)).
+const SOCKET_PATH_LIMIT: usize = 107;
+/// Packet buffers below this cannot keep even one receive ring filled.
+const FEWEST_FRAMES: u32 = 512;
+
+pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
+    let size = |key: &str| section.integer(key).value as usize;
+    let cores = section.integers("cores");
+    each_repeat(
+        cores,
+        |core| Some(core.value),
+        |again, first| {
+            let message = format!("core {} is listed twice; a core runs one worker", again.value);
+            findings
+                .error(&again.span, message)
+                .see(&first.span, "it is listed here first");
+        },
+    );
+    let workers = section.integer("workers");
+    if workers.given && !cores.is_empty() && cores.len() as u32 != workers.value {
+        let message = format!("workers is ignored: cores asks for {} pinned workers", cores.len());
+        findings
+            .warning(&workers.span, message)
+            .help("leave workers out, or empty cores");
+    }
+    let frames = section.integer("frames");
+    if frames.value != 0 && frames.value < FEWEST_FRAMES {
+        let message = format!("frames is {}; that is too few to receive with", frames.value);
+        findings
+            .error(&frames.span, message)
+            .help(format!("write at least {FEWEST_FRAMES}, or 0 to have it computed"));
+    }
+    Director {
+        backend: section.choice("backend", &BACKENDS).value,
+        cores: cores.iter().map(|core| core.value as usize).collect(),
+        workers: workers.value as usize,
+        connections: size("connections"),
+        service_limit: size("service_limit"),
+        server_limit: size("server_limit"),
+        frames: frames.value as usize,
+        idle: section.choice("idle", &IDLES).value,
+        control_socket: section
+            .text("control_socket")
+            .map(|path| control_socket(path, findings))
+            .unwrap_or_default(),
+        control_group: section
+            .text("control_group")
+            .map(|group| control_group(group, findings))
+            .unwrap_or_default(),
+    }
+}
+
+fn control_socket(path: At<String>, findings: &mut Findings) -> PathBuf {
+    if !path.value.starts_with('/') {
+        let message = "control_socket is not an absolute path";
+        findings
+            .error(&path.span, message)
+            .help("begin it with \"/\": the director may be started from any directory");
+    } else if path.value.ends_with('/') {
+        findings
+            .error(&path.span, "control_socket is a directory")
+            .help("end it with the name of the socket");
+    } else if path.value.len() > SOCKET_PATH_LIMIT {
+        let message = format!("control_socket is {} bytes long", path.value.len());
+        findings
+            .error(&path.span, message)
+            .help(format!("a socket's path has at most {SOCKET_PATH_LIMIT} bytes"));
+    } else if path.value.chars().any(char::is_control) {
+        findings.error(&path.span, "control_socket holds a control character");
+    }
+    PathBuf::from(path.value)
+}
+
+/// The characters of a portable group name (useradd(8)).
+fn control_group(group: At<String>, findings: &mut Findings) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
+    if group.value.is_empty() || !group.value.chars().all(allowed) {
+        let message = "control_group is not the name of a unix group";
+        findings
+            .error(&group.span, message)
+            .help("\"root\" lets only root use the control socket");
+    }
+    group.value
+}
+
+pub fn parse_timeouts(section: &Section) -> Timeouts {
+    let seconds = |key: &str| Duration::from_secs(section.integer(key).value.into());
+    Timeouts {
+        tcp: seconds("tcp"),
+        tcp_fin: seconds("tcp_fin"),
+        udp: seconds("udp"),
+        tcp_syn_sent: seconds("tcp_syn_sent"),
+        tcp_syn_recv: seconds("tcp_syn_recv"),
+        tcp_time_wait: seconds("tcp_time_wait"),
+        tcp_close: seconds("tcp_close"),
+        tcp_close_wait: seconds("tcp_close_wait"),
+        tcp_last_ack: seconds("tcp_last_ack"),
+    }
+}

@@ -1,0 +1,86 @@
+//! From checked sections to entries: what each part of the file says, every value with its place. The forms of values that are
+//! more than a word or a number (addresses, port ranges, interface names) are checked here.
+
+mod director;
+mod endpoint;
+mod local_pool;
+mod name;
+mod port;
+mod service;
+
+pub use endpoint::show_endpoint;
+pub use local_pool::LocalPoolEntry;
+pub use port::PortEntry;
+pub use service::{ServerEntry, ServiceEntry};
+
+use super::error::Findings;
+use super::model::{Config, Director, Timeouts};
+use super::section::{At, Section};
+use super::source::Source;
+
+/// Everything that the file says.
+#[derive(Debug)]
+pub struct Entries {
+    /// `[director]`, complete.
+    pub director: Director,
+    /// Where `server_limit` stands.
+    pub server_limit: At<u32>,
+    /// Where `service_limit` stands.
+    pub service_limit: At<u32>,
+    /// `[timeouts]`, complete.
+    pub timeouts: Timeouts,
+    /// Every `[[port]]`.
+    pub ports: Vec<PortEntry>,
+    /// False when `port` is there but is not a list of tables.
+    pub ports_readable: bool,
+    /// Every `[[local_pool]]`.
+    pub local_pools: Vec<LocalPoolEntry>,
+    /// False when `local_pool` is there but is not a list of tables.
+    pub local_pools_readable: bool,
+    /// Every `[[service]]`.
+    pub services: Vec<ServiceEntry>,
+}
+
+/// Reads all parts of the file.
+pub fn parse(root: &Section, findings: &mut Findings) -> Entries {
+    let empty = Section::new(0..0);
+    let director = root.sections("director").first().unwrap_or(&empty);
+    let timeouts = root.sections("timeouts").first().unwrap_or(&empty);
+    Entries {
+        director: director::parse_director(director, findings),
+        server_limit: director.integer("server_limit"),
+        service_limit: director.integer("service_limit"),
+        timeouts: director::parse_timeouts(timeouts),
+        ports: root
+            .sections("port")
+            .iter()
+            .map(|section| port::parse(section, findings))
+            .collect(),
+        local_pools: root
+            .sections("local_pool")
+            .iter()
+            .map(|section| local_pool::parse(section, findings))
+            .collect(),
+        ports_readable: root.is_readable("port"),
+        local_pools_readable: root.is_readable("local_pool"),
+        services: root
+            .sections("service")
+            .iter()
+            .map(|section| service::parse(section, findings))
+            .collect(),
+    }
+}
+
+impl Entries {
+    /// The configuration, for entries without errors. Warnings are still to be added.
+    pub fn into_config(self, source: &Source) -> Config {
+        Config {
+            director: self.director,
+            timeouts: self.timeouts,
+            ports: self.ports.iter().filter_map(|port| port.build(source)).collect(),
+            local_pools: self.local_pools.iter().filter_map(|pool| pool.build(source)).collect(),
+            services: self.services.iter().flat_map(|service| service.build(source)).collect(),
+            warnings: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The parts of a real server of the lab."""

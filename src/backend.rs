@@ -1,0 +1,173 @@
+//! Opens the ports with the backend that the configuration names, and shows it to control without its types.
+
+use anyhow::{Result, bail};
+use ulvs_control::capture::Capture;
+use ulvs_control::config::{Backend, Config};
+use ulvs_control::forwarding::OpenPort;
+
+/// What a backend gives: `I` is its [`Io`](ulvs_dataplane::io::Io), one for each worker.
+pub struct Opened<I> {
+    /// For the workers, in order.
+    pub workers: Vec<(I, Waker)>,
+    /// The ports, in the order of the configuration.
+    pub ports: Vec<OpenPort>,
+    /// Its filter, where it shares the ports with the kernel.
+    pub capture: Option<Box<dyn Capture>>,
+}
+
+/// Ends a worker's sleep.
+pub type Waker = Box<dyn Fn()>;
+
+/// Opens all ports.
+///
+/// # Errors
+/// A sentence that says what to do.
+#[cfg(feature = "af_xdp")]
+pub fn open(config: &Config) -> Result<Opened<crate::af_xdp::AfXdpIo>> {
+    match config.director.backend {
+        Backend::AfXdp => with_af_xdp::open(config),
+    }
+}
+
+#[cfg(feature = "af_xdp")]
+mod with_af_xdp {
+    use super::*;
+    use crate::af_xdp::{self, AttachMode, DeviceFacts, DeviceSettings, Endpoint, Filter, XdpMode, ZeroCopy};
+    use tracing::{info, warn};
+    use ulvs_control::capture::{AddressClass, CaptureRules};
+    use ulvs_control::config::{self, Port, PortMode};
+    use ulvs_control::forwarding::LayerThree;
+
+    pub(super) fn open(config: &Config) -> Result<Opened<af_xdp::AfXdpIo>> {
+        let opened = af_xdp::open(&settings(config)?)?;
+        info!(
+            "{} frames, {} MiB of frame memory{}",
+            opened.frames,
+            opened.frame_memory_bytes >> 20,
+            if opened.huge_pages { " on huge pages" } else { "" }
+        );
+        let ports: Vec<OpenPort> = config
+            .ports
+            .iter()
+            .zip(&opened.devices)
+            .map(|(port, facts)| describe(port, facts))
+            .collect();
+        for (port, facts) in ports.iter().zip(&opened.devices) {
+            info!(
+                "port {} ({}): {}, {} queues, MTU {}",
+                port.name, port.interface, port.mode, port.queues, facts.mtu
+            );
+            facts
+                .warnings
+                .iter()
+                .for_each(|warning| warn!("port {}: {warning}", port.name));
+        }
+        let with_waker = |io: af_xdp::AfXdpIo| {
+            let waker = io.waker();
+            (io, Box::new(move || waker.wake()) as Waker)
+        };
+        Ok(Opened {
+            workers: opened.workers.into_iter().map(with_waker).collect(),
+            ports,
+            capture: Some(Box::new(XdpCapture(opened.filter))),
+        })
+    }
+
+    fn settings(config: &Config) -> Result<af_xdp::Settings> {
+        let device = |port: &Port| DeviceSettings {
+            name: port.interface.clone(),
+            mode: match port.mode {
+                PortMode::Auto => AttachMode::Auto,
+                PortMode::Native => AttachMode::Native,
+                PortMode::Generic => AttachMode::Generic,
+            },
+            vlans: port
+                .untagged
+                .then_some(0)
+                .into_iter()
+                .chain(port.vlans.iter().map(|vlan| vlan.id))
+                .collect(),
+        };
+        let mut settings = af_xdp::Settings::new(config.ports.iter().map(device).collect());
+        settings.workers = config.director.worker_count();
+        settings.zero_copy = zero_copy(&config.ports)?;
+        // Virtual and local addresses, and room for the kernel's own.
+        let limit = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        settings.max_addresses = limit(config.director.service_limit + 4096);
+        settings.max_endpoints = limit(config.director.service_limit + config.director.server_limit);
+        Ok(settings)
+    }
+
+    /// One answer for all ports: their frames lie in one memory.
+    fn zero_copy(ports: &[Port]) -> Result<ZeroCopy> {
+        let has = |wanted| ports.iter().any(|port| port.zero_copy == wanted);
+        match (has(config::ZeroCopy::On), has(config::ZeroCopy::Off)) {
+            (true, true) => bail!(
+                "zero_copy is \"on\" for one port and \"off\" for another, but all ports share their frames' memory; give all ports the same value"
+            ),
+            (true, false) => Ok(ZeroCopy::On),
+            (false, true) => Ok(ZeroCopy::Off),
+            (false, false) => Ok(ZeroCopy::Auto),
+        }
+    }
+
+    fn describe(port: &Port, facts: &DeviceFacts) -> OpenPort {
+        let untagged = port.untagged.then(|| LayerThree {
+            vlan: None,
+            interface: port.interface.clone(),
+        });
+        let tagged = port.vlans.iter().map(|vlan| LayerThree {
+            vlan: Some(vlan.id),
+            interface: vlan.interface.clone(),
+        });
+        let mode = match facts.mode {
+            XdpMode::Native => "driver mode",
+            XdpMode::Generic => "generic mode",
+        };
+        let copy = if facts.zero_copy { "zero copy" } else { "copy" };
+        OpenPort {
+            name: port.name.clone(),
+            interface: port.interface.clone(),
+            ifindex: facts.ifindex,
+            mac: facts.mac,
+            queues: facts.receive_queues,
+            mode: format!("af_xdp, {mode}, {copy}"),
+            // A sender on this machine (veth), or a virtual machine's on its host (virtio), leaves checksums to hardware that is not there. In generic
+            // mode any driver can hand over such a packet.
+            has_partial_checksums: facts.is_veth || facts.mode == XdpMode::Generic || facts.driver.contains("virtio"),
+            interfaces: untagged.into_iter().chain(tagged).collect(),
+        }
+    }
+
+    struct XdpCapture(Filter);
+
+    impl Capture for XdpCapture {
+        fn update(&mut self, rules: &CaptureRules) -> Result<(), String> {
+            let class = |class: AddressClass| match class {
+                AddressClass::Kernel => af_xdp::AddressClass::Kernel,
+                AddressClass::Owned => af_xdp::AddressClass::Owned,
+                AddressClass::Shared => af_xdp::AddressClass::Shared,
+            };
+            let addresses = rules
+                .addresses
+                .iter()
+                .map(|(address, own)| (*address, class(*own)))
+                .collect();
+            let endpoints = rules.endpoints.iter().map(|own| Endpoint {
+                address: own.address,
+                port: own.port,
+                protocol: own.protocol,
+            });
+            self.0.update(&addresses, endpoints).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// Without a backend there is nothing to run on.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "af_xdp"))]
+pub fn open(_config: &Config) -> Result<Opened<ulvs_dataplane::io::memory::MemoryIo>> {
+    bail!("this ulvsd was built without any backend; build it with the default features")
+}
