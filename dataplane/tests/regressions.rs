@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use random::Random;
 
-const TARGETS: [(&str, fn(&[u8])); 2] = [("parse", bodies::parse), ("pipeline", bodies::pipeline)];
+/// A fuzz target's body.
+type Body = fn(&[u8]);
+
+const TARGETS: [(&str, Body); 2] = [("parse", bodies::parse), ("pipeline", bodies::pipeline)];
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| {

@@ -29,8 +29,9 @@ pub fn parse(data: &[u8]) {
         _ => MemoryFrame::segmented(bytes, usize::from(shape - 128) * 2, 1 + usize::from(shape & 31)),
     };
     let Ok(link) = parse::link(frame.head()) else { return };
-    let parsed = parse::network(&frame, link, shape & 1 == 1);
-    if let parse::Parsed::Packet(packet) | parse::Parsed::Icmp(packet) = parsed {
+    let mut packet = parse::Packet::EMPTY;
+    let parsed = parse::network(&frame, link, shape & 1 == 1, &mut packet);
+    if matches!(parsed, parse::Parsed::Packet | parse::Parsed::Icmp) {
         assert!(packet.ip + packet.ip_length <= frame.total_length());
         assert!(packet.transport <= frame.head().len() && packet.transport >= packet.ip);
         assert!(packet.transport_length() <= packet.ip_length);
