@@ -1,6 +1,6 @@
 //! A client's packet of a connection that we have: towards the server.
 
-use super::{Origin, Outcome, Pipeline};
+use super::{Context, Outcome, Pipeline};
 use crate::address::{Address, Family};
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::key::Key;
@@ -39,14 +39,12 @@ impl<F: Frame> Pipeline<F> {
     #[inline]
     pub(super) fn inbound(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         index: ConnectionIndex,
     ) -> Outcome {
-        let hop = match self.hop(snapshot, index, true) {
+        let hop = match self.hop(context.snapshot, index, true) {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
@@ -59,10 +57,10 @@ impl<F: Frame> Pipeline<F> {
             ForwardingMethod::Tunnel => tunnel::overhead(&server) as isize,
             _ => edit::growth(packet, server.family()),
         };
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
+        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
             return outcome;
         }
-        let limit = fits(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu), growth);
+        let limit = fits(context.snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu), growth);
         let bytes = packet.ip_length as u64;
         // What may be cut can grow past the path's size.
         let room = if packet.dont_fragment { limit } else { 65_535 }.saturating_sub(packet.ip_length);
@@ -76,27 +74,27 @@ impl<F: Frame> Pipeline<F> {
             Err(DropReason::TooBig) => {
                 let mtu = limit.saturating_sub(client_address::growth(connection));
                 let error = OwnError::TooBig(mtu as u16);
-                return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
+                return self.tell_sender(context, frame, packet, error, DropReason::TooBig);
             }
             Err(reason) => return reason.into(),
         }
         let traffic = self.counters.server(slot);
         traffic.packets_in.add(1);
         traffic.bytes_in.add(bytes);
-        self.advance(now, snapshot, index, packet, false);
+        self.advance(context.now, context.snapshot, index, packet, false);
         edit::decrement_ttl(frame, packet);
         match method {
             ForwardingMethod::DirectRouting => {
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(snapshot, frame, packet, hop, None)
+                self.send_unchanged(context.snapshot, frame, packet, hop, None)
             }
             ForwardingMethod::Tunnel => {
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(snapshot, frame, packet, hop, Some(server))
+                self.send_unchanged(context.snapshot, frame, packet, hop, Some(server))
             }
             ForwardingMethod::Nat | ForwardingMethod::FullNat => {
                 let to_server = self.table.get(index).outbound_key().reversed();
-                self.send_rewritten(snapshot, frame, packet, hop, &to_server)
+                self.send_rewritten(context.snapshot, frame, packet, hop, &to_server)
             }
         }
     }
@@ -148,15 +146,9 @@ impl<F: Frame> Pipeline<F> {
 
     /// The checks of a router before it forwards: time to live, and whether the packet fits. `growth`: see [`edit::growth`]. `None`: go on.
     #[inline(always)]
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call per packet; a struct would only rename them"
-    )]
     pub(super) fn refuse_to_forward(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &Packet,
         hop: HopIndex,
@@ -165,9 +157,9 @@ impl<F: Frame> Pipeline<F> {
         // RFC 1812 section 5.3.1; the kernel's IPVS decrements in every method, DR too.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
-            return Some(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
+            return Some(self.tell_sender(context, frame, packet, error, otherwise));
         }
-        let Some(hop) = snapshot.routes.hop(hop) else {
+        let Some(hop) = context.snapshot.routes.hop(hop) else {
             return Some(DropReason::NoRoute.into());
         };
         let limit = fits(hop.mtu, growth);
@@ -180,7 +172,7 @@ impl<F: Frame> Pipeline<F> {
             return None;
         }
         let error = OwnError::TooBig(limit as u16);
-        Some(self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig))
+        Some(self.tell_sender(context, frame, packet, error, DropReason::TooBig))
     }
 
     /// NAT and FullNAT: the new tuple, a segment size that fits, and off.

@@ -1,6 +1,6 @@
 //! A packet to a service without a connection: the start of one, in most cases.
 
-use super::{Origin, Outcome, Pipeline};
+use super::{Context, Outcome, Pipeline};
 use crate::conn::connection::{Connection, ConnectionIndex, flag};
 use crate::conn::key::{Key, KeyHasher};
 use crate::conn::state::ConnectionState;
@@ -28,16 +28,14 @@ impl<F: Frame> Pipeline<F> {
     /// `over`: the client's connection of before with the same ports, which is over and makes room for the new one.
     pub(super) fn open(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         over: Option<ConnectionIndex>,
     ) -> Outcome {
         // One that is over makes room for the new one.
         let is_full = over.is_none() && self.table.is_full();
-        let chosen = self.choose(now, snapshot, origin, frame, packet, is_full);
+        let chosen = self.choose(context, frame, packet, is_full);
         // The kernel takes the old connection out by its timer, after the new server was picked: until then it counts, and keeps its local port.
         if let Some(over) = over {
             self.end(over, Event::ConnectionsReused);
@@ -48,23 +46,21 @@ impl<F: Frame> Pipeline<F> {
         };
         self.end_namesake(&connection);
         let Ok(index) = self.table.insert(connection) else {
-            return self.forward_stateless(now, snapshot, origin, frame, packet, service);
+            return self.forward_stateless(context, frame, packet, service);
         };
         self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
         self.counters.event(Event::ConnectionsOpened).add(1);
         self.counters.server(server.slot).connections.add(1);
         if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
-            self.clamp_offer(snapshot, frame, packet, index);
+            self.clamp_offer(context.snapshot, frame, packet, index);
         }
-        self.inbound(now, snapshot, origin, frame, packet, index)
+        self.inbound(context, frame, packet, index)
     }
 
     /// The service, the server and the entry for a new connection.
     fn choose<'a>(
         &mut self,
-        now: Time,
-        snapshot: &'a Snapshot,
-        origin: Origin,
+        context: &Context<'a>,
         frame: &mut F,
         packet: &mut Packet,
         is_full: bool,
@@ -75,7 +71,7 @@ impl<F: Frame> Pipeline<F> {
             protocol,
             ..
         } = packet.key;
-        let Some(service) = snapshot.services.find(&ServiceKey {
+        let Some(service) = context.snapshot.services.find(&ServiceKey {
             protocol,
             address,
             port,
@@ -83,29 +79,29 @@ impl<F: Frame> Pipeline<F> {
             return Err(DropReason::NoService.into());
         };
         if packet.is_later_fragment() || !may_open(packet) {
-            if now < self.stateless_until {
-                return Err(self.forward_stateless(now, snapshot, origin, frame, packet, service));
+            if context.now < self.stateless_until {
+                return Err(self.forward_stateless(context, frame, packet, service));
             }
             return Err(DropReason::NotFirstPacket.into());
         }
         // Nobody else sends from an address of ours: the kernel calls such a source martian too.
-        if snapshot.interfaces.owned(&packet.key.source).is_some() {
+        if context.snapshot.interfaces.owned(&packet.key.source).is_some() {
             return Err(DropReason::MartianSource.into());
         }
         // Kernel: time to live is looked at after scheduling; before it, a traceroute would leave connections behind.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
-            return Err(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
+            return Err(self.tell_sender(context, frame, packet, error, otherwise));
         }
         // First of all: in a flood, scheduling for nothing would be most of the work.
         if is_full {
-            return Err(self.forward_stateless(now, snapshot, origin, frame, packet, service));
+            return Err(self.forward_stateless(context, frame, packet, service));
         }
         let Some(server) = self.pick(service, &packet.key) else {
             let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
-            return Err(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
+            return Err(self.tell_sender(context, frame, packet, error, otherwise));
         };
-        let connection = self.compose(now, snapshot, frame, packet, service, server)?;
+        let connection = self.compose(context.now, context.snapshot, frame, packet, service, server)?;
         Ok((service, server, connection))
     }
 
@@ -226,9 +222,7 @@ impl<F: Frame> Pipeline<F> {
     /// restarted or second director, chooses the same one.
     fn forward_stateless(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         service: &Service,
@@ -236,21 +230,18 @@ impl<F: Frame> Pipeline<F> {
         let Some(server) = rendezvous(service, &packet.key) else {
             return DropReason::TableFull.into();
         };
-        self.stateless_until = now + STATELESS_MEMORY.0;
-        let hop = match snapshot.routes.find(&server.address) {
+        self.stateless_until = context.now + STATELESS_MEMORY.0;
+        let hop = match context.snapshot.routes.find(&server.address) {
             RouteLookup::Hop(hop) => hop,
             RouteLookup::Unresolved(interface, address) => return Outcome::AwaitNeighbour(interface, address),
             RouteLookup::Nowhere => return DropReason::NoRoute.into(),
         };
-        self.forward_untracked(now, snapshot, origin, frame, packet, hop, server)
+        self.forward_untracked(context, frame, packet, hop, server)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call, on the path for a full table")]
     fn forward_untracked(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         hop: HopIndex,
@@ -258,7 +249,7 @@ impl<F: Frame> Pipeline<F> {
     ) -> Outcome {
         let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some(server.address);
         let growth = tunnel_to.map_or(0, |server| tunnel::overhead(&server) as isize);
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
+        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
             return outcome;
         }
         self.counters.event(Event::StatelessForwarded).add(1);
@@ -267,7 +258,7 @@ impl<F: Frame> Pipeline<F> {
         traffic.bytes_in.add(packet.ip_length as u64);
         edit::decrement_ttl(frame, packet);
         edit::finish_checksum(frame, packet, false);
-        self.send_unchanged(snapshot, frame, packet, hop, tunnel_to)
+        self.send_unchanged(context.snapshot, frame, packet, hop, tunnel_to)
     }
 }
 
