@@ -129,7 +129,10 @@ pub async fn run(parts: Parts, shutdown: impl Future<Output = ()>, ready: impl F
         drop(stop_api);
         result
     };
-    shared.borrow_mut().stop().await;
+    let interfaces = shared.borrow_mut().stop();
+    if let Err(error) = neighbor::release_all(&interfaces).await {
+        warn!("neighbour entries of the director may be left in the kernel: {error}");
+    }
     result
 }
 
@@ -341,12 +344,10 @@ impl Runtime {
         Ok(wanted.into_iter().collect())
     }
 
-    /// Ends everything, in order.
-    async fn stop(&mut self) {
+    /// Ends everything, in order. Returns the kernel interfaces on which neighbour entries of ours may be left.
+    fn stop(&mut self) -> BTreeSet<u32> {
         self.capture = None;
         self.workers.stop();
-        if let Err(error) = neighbor::release_all(&self.kernel_interfaces()).await {
-            warn!("neighbour entries of the director may be left in the kernel: {error}");
-        }
+        self.kernel_interfaces()
     }
 }

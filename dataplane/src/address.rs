@@ -1,7 +1,10 @@
 //! One address type for both families, so that no file exists twice.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use zerocopy::{Immutable, IntoBytes};
 
 /// The family of an address or packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,33 +17,59 @@ pub enum Family {
 
 /// An IPv4 or IPv6 address in 16 bytes, network order. IPv4 is held v4-mapped (`::ffff:a.b.c.d`, RFC 4291 section 2.5.5.2);
 /// packets that carry mapped addresses on the wire are dropped by name, so the two never meet.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-#[repr(transparent)]
-pub struct Address([u8; 16]);
+///
+/// The octets are held as two words in the order of memory: as words they travel in registers, while an array of bytes is stored in small pieces and loaded in
+/// large ones, for which the processor has to wait (a third of the time of a hit, when it was so).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Address {
+    first: u64,
+    last: u64,
+}
 
-const V4_MAPPED_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+/// In the second word: `ffff` in front of the IPv4 address, which the mask leaves out.
+const V4_PREFIX: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+const V4_PREFIX_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
 impl Address {
     /// `::`, used where there is no address.
-    pub const UNSPECIFIED: Address = Address([0; 16]);
+    pub const UNSPECIFIED: Address = Address { first: 0, last: 0 };
 
     /// From the four octets of an IPv4 address.
     #[inline]
     pub const fn v4(octets: [u8; 4]) -> Address {
-        let [a, b, c, d] = octets;
-        Address([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+        Address {
+            first: 0,
+            last: (0xffff_0000_0000 | u32::from_be_bytes(octets) as u64).to_be(),
+        }
     }
 
     /// From the sixteen octets of an IPv6 address.
     #[inline]
     pub const fn v6(octets: [u8; 16]) -> Address {
-        Address(octets)
+        let both = u128::from_be_bytes(octets);
+        Address {
+            first: ((both >> 64) as u64).to_be(),
+            last: (both as u64).to_be(),
+        }
+    }
+
+    /// Both words, in the order of memory: for hashing and comparing, not for counting.
+    #[inline(always)]
+    pub const fn words(&self) -> (u64, u64) {
+        (self.first, self.last)
+    }
+
+    /// The address as a number, the first octet highest.
+    #[inline]
+    const fn number(&self) -> u128 {
+        (u64::from_be(self.first) as u128) << 64 | u64::from_be(self.last) as u128
     }
 
     /// Whether this is an IPv4 address.
     #[inline]
     pub fn is_v4(&self) -> bool {
-        self.0[..12] == V4_MAPPED_PREFIX
+        self.first == 0 && self.last & V4_PREFIX_MASK == V4_PREFIX
     }
 
     /// The family of the address.
@@ -51,20 +80,24 @@ impl Address {
 
     /// All sixteen octets (mapped for IPv4).
     #[inline]
-    pub const fn octets(&self) -> &[u8; 16] {
-        &self.0
+    pub fn octets(&self) -> &[u8; 16] {
+        zerocopy::transmute_ref!(self)
     }
 
     /// The last four octets: the IPv4 address, when it is one.
     #[inline]
     pub const fn v4_octets(&self) -> [u8; 4] {
-        [self.0[12], self.0[13], self.0[14], self.0[15]]
+        (u64::from_be(self.last) as u32).to_be_bytes()
     }
 
     /// The octets as they stand on the wire: 4 for IPv4, 16 for IPv6.
     #[inline]
     pub fn wire(&self) -> &[u8] {
-        if self.is_v4() { &self.0[12..] } else { &self.0 }
+        if self.is_v4() {
+            &self.octets()[12..]
+        } else {
+            self.octets()
+        }
     }
 
     /// The kernel's address folding for its hashing schedulers (`ip_vs_sh`, `ip_vs_mh`): the IPv4 address as a host-order
@@ -73,7 +106,7 @@ impl Address {
         if self.is_v4() {
             return u32::from_be_bytes(self.v4_octets());
         }
-        self.0.chunks_exact(4).fold(0, |acc, word| {
+        self.octets().chunks_exact(4).fold(0, |acc, word| {
             acc ^ u32::from_be_bytes([word[0], word[1], word[2], word[3]])
         })
     }
@@ -86,20 +119,32 @@ impl Address {
             return *self;
         }
         let mask = if kept == 0 { 0 } else { u128::MAX << (128 - kept) };
-        Address((u128::from_be_bytes(self.0) & mask).to_be_bytes())
+        Address::v6((self.number() & mask).to_be_bytes())
     }
 
     /// Loopback, multicast, broadcast or unspecified: never a valid source (RFC 1812 section 5.3.7, RFC 4291 section 2.7).
     #[inline]
     pub fn is_martian_source(&self) -> bool {
         if self.is_v4() {
-            let first = self.0[12];
+            let first = self.v4_octets()[0];
             first == 0 || first == 127 || first >= 224
         } else {
-            self.0[0] == 0xff
-                || *self == Address::UNSPECIFIED
-                || *self == Address([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+            let number = self.number();
+            number >> 120 == 0xff || number <= 1
         }
+    }
+}
+
+impl Ord for Address {
+    /// As the octets compare.
+    fn cmp(&self, other: &Address) -> Ordering {
+        self.number().cmp(&other.number())
+    }
+}
+
+impl PartialOrd for Address {
+    fn partial_cmp(&self, other: &Address) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -117,7 +162,7 @@ impl From<Address> for IpAddr {
         if address.is_v4() {
             IpAddr::V4(Ipv4Addr::from(address.v4_octets()))
         } else {
-            IpAddr::V6(Ipv6Addr::from(address.0))
+            IpAddr::V6(Ipv6Addr::from(*address.octets()))
         }
     }
 }

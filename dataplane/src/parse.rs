@@ -6,7 +6,7 @@ use crate::io::Frame;
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
-use crate::wire::{arp, ethernet, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{arp, ethernet, get_bytes, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
 
 /// What a fragment header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,26 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Of nothing yet.
+    pub const EMPTY: Packet = Packet {
+        key: Key {
+            source: Address::UNSPECIFIED,
+            destination: Address::UNSPECIFIED,
+            source_port: 0,
+            destination_port: 0,
+            protocol: 0,
+        },
+        ip: 0,
+        transport: 0,
+        ip_length: 0,
+        family: Family::V4,
+        tcp_flags: 0,
+        ttl: 0,
+        dont_fragment: false,
+        fragment: None,
+        partial_checksum: false,
+    };
+
     /// Whether this is a fragment without a transport header.
     #[inline(always)]
     pub fn is_later_fragment(&self) -> bool {
@@ -58,17 +78,17 @@ impl Packet {
     }
 }
 
-/// What a frame turned out to be.
+/// What a frame turned out to be. For the three kinds of packets, a [`Packet`] beside this says more.
 #[derive(Clone, Copy, Debug)]
 pub enum Parsed {
     /// TCP or UDP.
-    Packet(Packet),
+    Packet,
     /// ICMP or ICMPv6, header present.
-    Icmp(Packet),
+    Icmp,
     /// An ARP request; the offset is that of the ARP message.
     ArpRequest(usize),
     /// A neighbour solicitation.
-    Solicitation(Packet),
+    Solicitation,
     /// For the kernel.
     Punt(PuntReason),
     /// For nobody.
@@ -112,18 +132,19 @@ pub fn link(bytes: &[u8]) -> Result<Link, DropReason> {
     Ok(link)
 }
 
-/// Reads everything behind the link-layer header. `may_be_partial`: whether the port can deliver unfinished checksums.
+/// Reads everything behind the link-layer header and writes it down in `packet`, in place: a burst's packets are never copied. `may_be_partial`: whether the
+/// port can deliver unfinished checksums.
 #[inline]
-pub fn network<F: Frame>(frame: &F, link: Link, may_be_partial: bool) -> Parsed {
+pub fn network<F: Frame>(frame: &F, link: Link, may_be_partial: bool, packet: &mut Packet) -> Parsed {
     let bytes = frame.head();
-    let packet = match link.ethertype {
-        ethernet::IPV4 => ipv4_header(bytes, link.payload, frame.total_length()),
-        ethernet::IPV6 => ipv6_header(bytes, link.payload, frame.total_length()),
+    let header = match link.ethertype {
+        ethernet::IPV4 => ipv4_header(bytes, link.payload, frame.total_length(), packet),
+        ethernet::IPV6 => ipv6_header(bytes, link.payload, frame.total_length(), packet),
         ethernet::ARP => return arp_message(bytes, link.payload),
         _ => return Parsed::Drop(DropReason::UnknownEthertype),
     };
-    match packet {
-        Ok(packet) => transport_header(bytes, packet, may_be_partial),
+    match header {
+        Ok(()) => transport_header(bytes, packet, may_be_partial),
         Err(reason) => Parsed::Drop(reason),
     }
 }
@@ -151,7 +172,7 @@ fn is_bad_destination(address: &Address) -> bool {
 
 /// RFC 1812 section 5.2.2, in its order.
 #[inline]
-fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, DropReason> {
+fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet) -> Result<(), DropReason> {
     let ip = &bytes[at..];
     // (1) long enough for the smallest header
     if ip.len() < ipv4::HEADER {
@@ -174,7 +195,12 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, D
         return Err(DropReason::TruncatedFrame);
     }
     // (2) checksum
-    if Sum::of(&ip[..header]).fold() != 0xffff {
+    let sum = if header == ipv4::HEADER {
+        Sum::of_words(&get_bytes::<{ ipv4::HEADER }>(ip, 0))
+    } else {
+        Sum::of(&ip[..header])
+    };
+    if sum.fold() != 0xffff {
         return Err(DropReason::BadIpChecksum);
     }
     if header > ipv4::HEADER && has_source_route(&ip[ipv4::HEADER..header]) {
@@ -197,7 +223,7 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, D
         more,
     });
     check_fragment(fragment, ip_length - header)?;
-    Ok(Packet {
+    *packet = Packet {
         key: Key {
             source,
             destination,
@@ -214,7 +240,8 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, D
         dont_fragment: flags & ipv4::DONT_FRAGMENT != 0,
         fragment,
         partial_checksum: false,
-    })
+    };
+    Ok(())
 }
 
 /// Loose and strict source routes (RFC 791 section 3.1, types 131 and 137): a host must not let itself be used as a relay for them.
@@ -248,7 +275,7 @@ fn check_fragment(fragment: Option<Fragment>, data: usize) -> Result<(), DropRea
 }
 
 #[inline]
-fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, DropReason> {
+fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet) -> Result<(), DropReason> {
     let ip = &bytes[at..];
     if ip.len() < ipv6::HEADER {
         return Err(DropReason::TruncatedFrame);
@@ -271,7 +298,7 @@ fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, D
     if destination.is_v4() || is_bad_destination(&destination) {
         return Err(DropReason::MartianDestination);
     }
-    let mut packet = Packet {
+    *packet = Packet {
         key: Key {
             source,
             destination,
@@ -290,9 +317,9 @@ fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize) -> Result<Packet, D
         partial_checksum: false,
     };
     if !matches!(next, protocol::TCP | protocol::UDP | protocol::ICMPV6) {
-        extension_headers(bytes, &mut packet)?;
+        extension_headers(bytes, packet)?;
     }
-    Ok(packet)
+    Ok(())
 }
 
 /// Walks the extension headers (RFC 8200 section 4) up to the transport header. A few are enough for any honest sender.
@@ -343,10 +370,10 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
 }
 
 #[inline]
-fn transport_header(bytes: &[u8], mut packet: Packet, may_be_partial: bool) -> Parsed {
+fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
     if packet.is_later_fragment() {
         return match packet.key.protocol {
-            protocol::TCP | protocol::UDP => Parsed::Packet(packet),
+            protocol::TCP | protocol::UDP => Parsed::Packet,
             protocol::ICMP | protocol::ICMPV6 => Parsed::Drop(DropReason::FragmentedIcmp),
             _ => Parsed::Punt(PuntReason::OtherProtocol),
         };
@@ -400,10 +427,10 @@ fn transport_header(bytes: &[u8], mut packet: Packet, may_be_partial: bool) -> P
         let no_checksum = packet.key.protocol == protocol::UDP && stored == 0;
         packet.partial_checksum = stored == pseudo && !no_checksum;
     }
-    Parsed::Packet(packet)
+    Parsed::Packet
 }
 
-fn icmp_message(transport: &[u8], packet: Packet) -> Parsed {
+fn icmp_message(transport: &[u8], packet: &Packet) -> Parsed {
     if packet.fragment.is_some() {
         return Parsed::Drop(DropReason::FragmentedIcmp);
     }
@@ -412,11 +439,11 @@ fn icmp_message(transport: &[u8], packet: Packet) -> Parsed {
     }
     if packet.family == Family::V6 {
         match transport[0] {
-            icmp::v6::NEIGHBOUR_SOLICITATION => return Parsed::Solicitation(packet),
+            icmp::v6::NEIGHBOUR_SOLICITATION => return Parsed::Solicitation,
             // Router and neighbour discovery (RFC 4861) and multicast listeners are the kernel's.
             130..=134 | 136..=137 | 143 => return Parsed::Punt(PuntReason::NeighbourDiscovery),
             _ => {}
         }
     }
-    Parsed::Icmp(packet)
+    Parsed::Icmp
 }

@@ -120,8 +120,18 @@ impl From<DropReason> for Outcome {
 #[derive(Clone, Copy, Debug)]
 struct Staged {
     parsed: Parsed,
+    packet: Packet,
     interface: InterfaceIndex,
     hash: u64,
+}
+
+impl Staged {
+    const EMPTY: Staged = Staged {
+        parsed: Parsed::Drop(DropReason::TruncatedFrame),
+        packet: Packet::EMPTY,
+        interface: InterfaceIndex(0),
+        hash: 0,
+    };
 }
 
 /// Where a frame came from.
@@ -172,7 +182,7 @@ impl<F: Frame> Pipeline<F> {
             fragments: Fragments::new(FRAGMENTED_DATAGRAMS),
             waiting: waiting::Waiting::new(),
             own_errors: answer::RateLimit::new(now),
-            staged: Vec::with_capacity(BURST),
+            staged: vec![Staged::EMPTY; BURST],
             // Workers and restarts begin at different ports, so that a server's TIME_WAIT is met late.
             local_port_cursor: settings.hasher.hash_client(&crate::address::Address::UNSPECIFIED, 0) as u32,
             identification: 0,
@@ -205,15 +215,15 @@ impl<F: Frame> Pipeline<F> {
             return self.settle(from.frame, from.port, DropReason::ForwardingOff.into(), now, 0);
         };
         let mut frame = from.frame;
-        let staged = self.parse(&snapshot, from.port, &frame);
-        let Staged { interface, .. } = staged;
+        let mut staged = Staged::EMPTY;
+        self.parse(&snapshot, from.port, &frame, &mut staged);
         let origin = Origin {
             port: from.port,
-            interface,
+            interface: staged.interface,
             redirected: from.times,
             ports: from.ports,
         };
-        let outcome = self.one(now, &snapshot, origin, &mut frame, staged);
+        let outcome = self.one(now, &snapshot, origin, &mut frame, &mut staged);
         self.snapshot = Some(snapshot);
         self.settle(frame, from.port, outcome, now, from.times);
     }
@@ -227,15 +237,17 @@ impl<F: Frame> Pipeline<F> {
             return;
         };
         let mut staged = std::mem::take(&mut self.staged);
-        for frame in frames.iter() {
-            let stage = self.parse(&snapshot, port, frame);
-            self.table.prefetch_index(stage.hash);
-            staged.push(stage);
+        if staged.len() < frames.len() {
+            staged.resize(frames.len(), Staged::EMPTY);
         }
-        for stage in &staged {
+        for (frame, stage) in frames.iter().zip(&mut staged) {
+            self.parse(&snapshot, port, frame, stage);
+            self.table.prefetch_index(stage.hash);
+        }
+        for stage in &staged[..frames.len()] {
             self.table.prefetch_connection(stage.hash);
         }
-        for (mut frame, stage) in frames.drain(..).zip(staged.drain(..)) {
+        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
             let origin = Origin {
                 port,
                 interface: stage.interface,
@@ -251,45 +263,50 @@ impl<F: Frame> Pipeline<F> {
 
     /// Stage 1: whose is it? Ends with the hash of the tuple, where there is one.
     #[inline]
-    fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F) -> Staged {
-        let none = InterfaceIndex(0);
-        let dropped = |reason| Staged {
-            parsed: Parsed::Drop(reason),
-            interface: none,
-            hash: 0,
+    fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F, staged: &mut Staged) {
+        staged.hash = 0;
+        staged.parsed = match self.link(snapshot, port, frame) {
+            Err(reason) => Parsed::Drop(reason),
+            Ok((link, interface)) => {
+                staged.interface = interface;
+                let may_be_partial = snapshot.interfaces.has_partial_checksums(port);
+                parse::network(frame, link, may_be_partial, &mut staged.packet)
+            }
         };
-        let link = match parse::link(frame.head()) {
-            Ok(link) => link,
-            Err(reason) => return dropped(reason),
-        };
-        let Some(interface) = snapshot.interfaces.find(port, link.vlan) else {
-            return dropped(DropReason::UnknownVlan);
-        };
-        let destination = ethernet::destination(frame.head());
-        if destination != snapshot.interfaces.get(interface).mac && !ethernet::is_group(&destination) {
-            return dropped(DropReason::OtherMac);
+        if matches!(staged.parsed, Parsed::Packet) {
+            staged.hash = self.table.hash(&staged.packet.key);
         }
-        let parsed = parse::network(frame, link, snapshot.interfaces.has_partial_checksums(port));
-        let hash = match &parsed {
-            Parsed::Packet(packet) => self.table.hash(&packet.key),
-            _ => 0,
-        };
-        Staged {
-            parsed,
-            interface,
-            hash,
+    }
+
+    /// Whether the frame was sent to us, and on which interface.
+    #[inline]
+    fn link(
+        &self,
+        snapshot: &Snapshot,
+        port: PortIndex,
+        frame: &F,
+    ) -> Result<(parse::Link, InterfaceIndex), DropReason> {
+        let bytes = frame.head();
+        let link = parse::link(bytes)?;
+        let interfaces = &snapshot.interfaces;
+        let interface = interfaces.find(port, link.vlan).ok_or(DropReason::UnknownVlan)?;
+        let destination = ethernet::destination(bytes);
+        if destination != interfaces.get(interface).mac && !ethernet::is_group(&destination) {
+            return Err(DropReason::OtherMac);
         }
+        Ok((link, interface))
     }
 
     /// Stage 2: what is to be done with it.
     #[inline]
-    fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: Staged) -> Outcome {
+    fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: &mut Staged) -> Outcome {
+        let packet = &mut staged.packet;
         match staged.parsed {
-            Parsed::Packet(packet) if packet.fragment.is_some() => self.fragment(now, snapshot, origin, frame, packet),
-            Parsed::Packet(mut packet) => self.packet(now, snapshot, origin, frame, &mut packet, staged.hash),
-            Parsed::Icmp(mut packet) => self.icmp(now, snapshot, origin, frame, &mut packet),
+            Parsed::Packet if packet.fragment.is_some() => self.fragment(now, snapshot, origin, frame, packet),
+            Parsed::Packet => self.packet(now, snapshot, origin, frame, packet, staged.hash),
+            Parsed::Icmp => self.icmp(now, snapshot, origin, frame, packet),
             Parsed::ArpRequest(at) => answer::arp(snapshot, origin, frame, at),
-            Parsed::Solicitation(packet) => answer::solicitation(snapshot, origin, frame, &packet),
+            Parsed::Solicitation => answer::solicitation(snapshot, origin, frame, packet),
             Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(reason)),
             Parsed::Drop(reason) => reason.into(),
         }
@@ -374,7 +391,7 @@ impl<F: Frame> Pipeline<F> {
         snapshot: &Snapshot,
         origin: Origin,
         frame: &mut F,
-        mut packet: Packet,
+        packet: &mut Packet,
     ) -> Outcome {
         let Some(fragment) = packet.fragment else {
             return DropReason::BadFragment.into();
@@ -401,7 +418,7 @@ impl<F: Frame> Pipeline<F> {
             self.waiting.first_fragment_came(&datagram);
         }
         let hash = self.table.hash(&packet.key);
-        self.packet(now, snapshot, origin, frame, &mut packet, hash)
+        self.packet(now, snapshot, origin, frame, packet, hash)
     }
 
     fn redirect(&self, origin: Origin, packet: &Packet, owner: u8) -> Outcome {

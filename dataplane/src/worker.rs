@@ -111,6 +111,8 @@ pub struct Worker<I: Io> {
     mesh: Arc<Mesh<I::Frame>>,
     number: usize,
     received: Vec<I::Frame>,
+    /// By worker: how many empty frames it is still to get back for those it handed over.
+    owed: Box<[usize]>,
     stopping: bool,
 }
 
@@ -127,6 +129,7 @@ impl<I: Io> Worker<I> {
             io,
             pipeline,
             mailbox,
+            owed: vec![0; mesh.workers].into_boxed_slice(),
             mesh,
             number,
             received: Vec::with_capacity(BURST),
@@ -206,20 +209,31 @@ impl<I: Io> Worker<I> {
                     break;
                 };
                 self.pipeline.redirected(now, redirected);
+                self.owed[from] += 1;
                 taken += 1;
-                // An empty frame goes back for each that came, as long as there are any.
-                if let Some(empty) = self.io.allocate()
-                    && let Err(empty) = mesh.returns(self.number, from).push(empty)
-                {
-                    self.io.free(empty);
-                }
             }
         }
         if taken > 0 {
             self.pipeline.release_ready(now);
             self.flush();
         }
+        self.return_empty();
         taken
+    }
+
+    /// An empty frame goes back for each that was taken over: now, or as soon as the pool has one again and the ring has room. Otherwise a worker that receives
+    /// what others own would run dry for good.
+    fn return_empty(&mut self) {
+        for (to, owed) in self.owed.iter_mut().enumerate() {
+            while *owed > 0 {
+                let Some(empty) = self.io.allocate() else { return };
+                if let Err(empty) = self.mesh.returns(self.number, to).push(empty) {
+                    self.io.free(empty);
+                    break;
+                }
+                *owed -= 1;
+            }
+        }
     }
 
     /// Sends and frees what the pipeline has put out.

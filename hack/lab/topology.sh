@@ -27,6 +27,7 @@ make_topology() {
     else
         for host in server1 server2 server3; do cable $host inside outside; done
     fi
+    [[ $QUEUES == 1 ]] || spread_over_queues
     [[ -z $VLAN ]] || tag_directors_port
     number_client
     number_director
@@ -66,6 +67,20 @@ cable() {
         peer name "$host" netns "ulvs-$NAME-$switch" mtu "$MTU" numrxqueues "$QUEUES" numtxqueues "$QUEUES"
     on "$switch" ip link set "$host" master switch up
     on "$host" ip link set "$port" up
+}
+
+# Flows arrive at the director on different queues, as from a NIC.
+spread_over_queues() {
+    local object=$RUN_DIRECTORY/spread.o switch port
+    clang -O2 -target bpf -DQUEUES="$QUEUES" -c "$LAB_DIRECTORY/spread.c" -o "$object"
+    for switch in outside inside; do
+        [[ $switch == outside || $ARMS == 2 ]] || continue
+        for port in $(on $switch ls /sys/class/net/switch/brif); do
+            [[ $port != director ]] || continue
+            on $switch tc qdisc add dev "$port" clsact
+            on $switch tc filter add dev "$port" ingress bpf direct-action object-file "$object" section spread
+        done
+    done
 }
 
 # The switch's port towards the director becomes a tagged one. There may be no VLAN support in the kernel or its bridge,

@@ -64,15 +64,30 @@ const fn tag_of(hash: u64) -> u16 {
     if tag == EMPTY { 1 } else { tag }
 }
 
-impl Bucket {
-    /// Bit i is set when slot i has the tag.
+/// Slots of a bucket, one byte for each, of which only the highest bit is ever set.
+#[derive(Clone, Copy)]
+struct Slots(u64);
+
+impl Iterator for Slots {
+    type Item = usize;
+
     #[inline(always)]
-    fn matches(&self, tag: u16) -> u32 {
-        let mut found = 0;
-        for (slot, &own) in self.tags.iter().enumerate() {
-            found |= u32::from(own == tag) << slot;
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
         }
-        found
+        let slot = self.0.trailing_zeros() as usize / 8;
+        self.0 &= self.0 - 1;
+        Some(slot)
+    }
+}
+
+impl Bucket {
+    /// The slots that have the tag. Written so that the compiler compares all eight at once.
+    #[inline(always)]
+    fn matches(&self, tag: u16) -> Slots {
+        let equal = self.tags.map(|own| if own == tag { 0x80 } else { 0 });
+        Slots(u64::from_le_bytes(equal))
     }
 }
 
@@ -111,12 +126,8 @@ impl Index {
     #[inline(always)]
     pub fn candidate(&self, hash: u64) -> Option<Reference> {
         let bucket = &self.buckets[hash as usize & self.mask];
-        let found = bucket.matches(tag_of(hash));
-        if found == 0 {
-            None
-        } else {
-            Some(Reference(bucket.references[found.trailing_zeros() as usize & 7]))
-        }
+        let slot = bucket.matches(tag_of(hash)).next()?;
+        Some(Reference(bucket.references[slot]))
     }
 
     /// The reference for which `is_it` says yes, among those with the hash's tag.
@@ -125,13 +136,11 @@ impl Index {
         let tag = tag_of(hash);
         let mut bucket = &self.buckets[hash as usize & self.mask];
         loop {
-            let mut found = bucket.matches(tag);
-            while found != 0 {
-                let reference = Reference(bucket.references[found.trailing_zeros() as usize & 7]);
+            for slot in bucket.matches(tag) {
+                let reference = Reference(bucket.references[slot]);
                 if is_it(reference) {
                     return Some(reference);
                 }
-                found &= found - 1;
             }
             if bucket.next == NO_BUCKET {
                 return None;
@@ -148,9 +157,7 @@ impl Index {
         let mut at = hash as usize & self.mask;
         loop {
             let bucket = &mut self.buckets[at];
-            let empty = bucket.matches(EMPTY);
-            if empty != 0 {
-                let slot = empty.trailing_zeros() as usize & 7;
+            if let Some(slot) = bucket.matches(EMPTY).next() {
                 bucket.tags[slot] = tag_of(hash);
                 bucket.references[slot] = reference.0;
                 return Ok(());

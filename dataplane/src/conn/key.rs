@@ -60,8 +60,8 @@ impl KeyHasher {
     #[inline(always)]
     pub fn hash(&self, key: &Key) -> u64 {
         let [s0, s1, s2, s3, s4] = self.0;
-        let (a, b) = halves(&key.source);
-        let (c, d) = halves(&key.destination);
+        let (a, b) = key.source.words();
+        let (c, d) = key.destination.words();
         let rest = u64::from(key.source_port) << 32 | u64::from(key.destination_port) << 16 | u64::from(key.protocol);
         let addresses = folded_multiply(a ^ s0, b ^ s1 ^ rest) ^ folded_multiply(c ^ s2, d ^ s3);
         folded_multiply(addresses ^ rest, s4 | 1)
@@ -71,14 +71,7 @@ impl KeyHasher {
     #[inline]
     pub fn hash_client(&self, address: &Address, port: u16) -> u64 {
         let [s0, s1, _, _, s4] = self.0;
-        let (a, b) = halves(address);
+        let (a, b) = address.words();
         folded_multiply(folded_multiply(a ^ s1, b ^ s0) ^ u64::from(port), s4 | 1)
     }
-}
-
-#[inline(always)]
-fn halves(address: &Address) -> (u64, u64) {
-    let octets = address.octets();
-    let half = |at: usize| u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i: usize| octets[at + i]));
-    (half(0), half(8))
 }

@@ -168,6 +168,11 @@ pub fn outbound<F: Frame>(frame: &mut F, packet: &Packet, connection: &mut Conne
     }
     let transport = &frame.head()[packet.transport..];
     let acknowledged = get_u32(transport, tcp::ACKNOWLEDGMENT);
+    // Which of several SYNs (a client that tries again from the same port chooses a new number) opened the connection, only the server's answer tells.
+    if packet.tcp_flags & tcp::SYN != 0 && acknowledged != connection.first_sequence {
+        connection.first_sequence = acknowledged;
+        connection.flags &= !flag::CLIENT_ADDRESS_KNOWN;
+    }
     let from_first = acknowledged.wrapping_sub(connection.first_sequence) as i32;
     let inserted = i32::from(connection.shift);
     // With TOA nothing is inserted into the stream: the first acknowledged byte of data tells.

@@ -251,7 +251,7 @@ fn emit_ipv4(ip: &mut [u8], packet: &Packet, new: &Key, class: u8, identificatio
         // The low half of the identification, as all pieces of the datagram have it.
         Some(fragment) => {
             let more = if fragment.more { ipv4::MORE_FRAGMENTS } else { 0 };
-            (fragment.id as u16, fragment.offset / 8 | more)
+            (fragment.id as u16, (fragment.offset / 8) | more)
         }
         None if packet.dont_fragment => (identification, ipv4::DONT_FRAGMENT),
         None => (identification, 0),

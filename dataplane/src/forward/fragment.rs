@@ -67,7 +67,7 @@ pub fn split<F: Frame>(
         ipv4::set_word(
             ip,
             ipv4::FRAGMENT,
-            own_offset / 8 | if piece.more { ipv4::MORE_FRAGMENTS } else { 0 },
+            (own_offset / 8) | if piece.more { ipv4::MORE_FRAGMENTS } else { 0 },
         );
         let mut own = *packet;
         own.ip_length = header + piece.length;

@@ -23,6 +23,28 @@ impl Sum {
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
         total += u64::from(u32::from_ne_bytes(last));
+        Sum::of_native(total)
+    }
+
+    /// The same for a length that is known when this is compiled, and a multiple of four: no loop is left of it.
+    #[inline(always)]
+    pub fn of_words<const N: usize>(bytes: &[u8; N]) -> Sum {
+        const { assert!(N % 4 == 0) };
+        let mut total: u64 = 0;
+        for at in (0..N).step_by(4) {
+            total += u64::from(u32::from_ne_bytes([
+                bytes[at],
+                bytes[at + 1],
+                bytes[at + 2],
+                bytes[at + 3],
+            ]));
+        }
+        Sum::of_native(total)
+    }
+
+    /// From a total of words in the machine's byte order.
+    #[inline(always)]
+    fn of_native(total: u64) -> Sum {
         let total = (total & 0xffff_ffff) + (total >> 32);
         let total = (total & 0xffff_ffff) + (total >> 32);
         let folded = Sum(total as u32 & 0xffff).plus(Sum((total >> 16) as u32)).fold();
@@ -32,12 +54,13 @@ impl Sum {
     /// The sum of an address as it stands on the wire.
     #[inline]
     pub fn of_address(address: &Address) -> Sum {
-        let octets = address.octets();
-        let word = |at: usize| u32::from(u16::from_be_bytes([octets[at], octets[at + 1]]));
         if address.is_v4() {
-            return Sum(word(12) + word(14));
+            let word = u32::from_be_bytes(address.v4_octets());
+            return Sum((word >> 16) + (word & 0xffff));
         }
-        Sum(word(0) + word(2) + word(4) + word(6) + word(8) + word(10) + word(12) + word(14))
+        let (first, last) = address.words();
+        let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+        Sum::of_native(halves(first) + halves(last))
     }
 
     /// The pseudo-header of TCP, UDP and ICMPv6 (RFC 9293 section 3.1, RFC 8200 section 8.1). `length` is that of the upper layer.

@@ -1,5 +1,7 @@
 //! Ethernet II with 802.1Q and 802.1ad tags.
 
+use super::get_bytes;
+
 /// A link-layer address.
 pub type Mac = [u8; 6];
 
@@ -28,13 +30,13 @@ pub const SERVICE_VLAN: u16 = 0x88a8;
 /// The destination address of a frame.
 #[inline]
 pub fn destination(frame: &[u8]) -> Mac {
-    [frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]]
+    get_bytes(frame, 0)
 }
 
 /// The source address of a frame.
 #[inline]
 pub fn source(frame: &[u8]) -> Mac {
-    [frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]]
+    get_bytes(frame, SOURCE)
 }
 
 /// Whether the address names a group (multicast or broadcast).

@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791).
 
 use super::checksum::{Sum, update};
-use super::{get_u16, put_u16};
+use super::{get_bytes, get_u16, put_u16};
 use crate::address::Address;
 
 /// Bytes of a header without options.
@@ -41,13 +41,13 @@ pub fn header_length(ip: &[u8]) -> usize {
 /// The source address.
 #[inline]
 pub fn source(ip: &[u8]) -> Address {
-    Address::v4([ip[12], ip[13], ip[14], ip[15]])
+    Address::v4(get_bytes(ip, SOURCE))
 }
 
 /// The destination address.
 #[inline]
 pub fn destination(ip: &[u8]) -> Address {
-    Address::v4([ip[16], ip[17], ip[18], ip[19]])
+    Address::v4(get_bytes(ip, DESTINATION))
 }
 
 /// Takes one from the time to live and keeps the checksum right.

@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200).
 
-use super::put_u16;
+use super::{get_bytes, put_u16};
 use crate::address::Address;
 
 /// Bytes of the fixed header.
@@ -46,9 +46,7 @@ pub fn destination(ip: &[u8]) -> Address {
 
 #[inline]
 fn address_at(ip: &[u8], at: usize) -> Address {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&ip[at..at + 16]);
-    Address::v6(octets)
+    Address::v6(get_bytes(ip, at))
 }
 
 /// The traffic class (DSCP and ECN).

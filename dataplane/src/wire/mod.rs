@@ -11,16 +11,24 @@ pub mod proxy_v2;
 pub mod tcp;
 pub mod udp;
 
+/// `N` bytes from `at` on, with one bounds check for all of them.
+#[inline(always)]
+pub fn get_bytes<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut copy = [0; N];
+    copy.copy_from_slice(&bytes[at..at + N]);
+    copy
+}
+
 /// The big-endian 16-bit word at `at`.
 #[inline(always)]
 pub fn get_u16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+    u16::from_be_bytes(get_bytes(bytes, at))
 }
 
 /// The big-endian 32-bit word at `at`.
 #[inline(always)]
 pub fn get_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    u32::from_be_bytes(get_bytes(bytes, at))
 }
 
 /// Writes a big-endian 16-bit word.

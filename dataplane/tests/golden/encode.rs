@@ -239,7 +239,7 @@ fn ipv4(
             "offset" => fragment |= words.number()? as u16 / 8,
             "piece" => {
                 let (from, to) = piece(&mut words)?;
-                fragment |= from as u16 / 8 | if to < payload.len() { 0x2000 } else { 0 };
+                fragment |= (from as u16 / 8) | if to < payload.len() { 0x2000 } else { 0 };
                 payload = payload[from..to].to_vec();
             }
             "ttl" => header[8] = words.number()? as u8,

@@ -1,0 +1,155 @@
+//! The network that the director stands in: clients behind a gateway on port 0, ten servers and the local addresses on port 1.
+
+use std::sync::Arc;
+
+use ulvs_dataplane::address::{Address, Family};
+use ulvs_dataplane::io::PortIndex;
+use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
+use ulvs_dataplane::service::{
+    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+};
+use ulvs_dataplane::snapshot::{
+    HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
+};
+
+pub const OUTSIDE: PortIndex = PortIndex(0);
+pub const INSIDE: PortIndex = PortIndex(1);
+pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+pub const SERVERS: u8 = 10;
+pub const SERVICE_PORT: u16 = 80;
+pub const SERVER_PORT: u16 = 8080;
+const LOCAL_ADDRESSES: u8 = 255;
+
+/// The virtual address.
+pub fn virtual_address(family: Family) -> Address {
+    by_family(family, [192, 0, 2, 1], [0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1])
+}
+
+/// A server's address. The last octet is its number.
+pub fn server(family: Family, number: u8) -> Address {
+    let last = u16::from(number);
+    by_family(family, [10, 0, 1, number], [0xfd00, 0, 0, 1, 0, 0, 0, last])
+}
+
+/// A local address. The last octet is its number.
+pub fn local(family: Family, number: u8) -> Address {
+    let last = u16::from(number);
+    by_family(family, [10, 0, 2, number], [0xfd00, 0, 0, 2, 0, 0, 0, last])
+}
+
+fn gateway(family: Family) -> Address {
+    by_family(family, [192, 0, 2, 254], [0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 0xfe])
+}
+
+fn by_family(family: Family, v4: [u8; 4], v6: [u16; 8]) -> Address {
+    match family {
+        Family::V4 => Address::v4(v4),
+        Family::V6 => std::net::IpAddr::V6(v6.into()).into(),
+    }
+}
+
+/// What is balanced, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Balance {
+    pub protocol: u8,
+    pub method: ForwardingMethod,
+    pub client: Family,
+    pub server: Family,
+    pub scheduler: SchedulerKind,
+}
+
+fn service(balance: &Balance) -> Service {
+    let rewrites = matches!(balance.method, ForwardingMethod::Nat | ForwardingMethod::FullNat);
+    let servers: Vec<Server> = (1..=SERVERS)
+        .map(|number| Server {
+            slot: ServerSlot(u32::from(number)),
+            address: server(balance.server, number),
+            port: if rewrites { SERVER_PORT } else { SERVICE_PORT },
+            weight: 1,
+            last_weight: 1,
+            method: balance.method,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        })
+        .collect();
+    let locals = |family| (1..=LOCAL_ADDRESSES).map(|number| local(family, number)).collect();
+    Service {
+        slot: ServiceSlot(0),
+        revision: 1,
+        protocol: balance.protocol,
+        address: virtual_address(balance.client),
+        port: SERVICE_PORT,
+        scheduler: balance.scheduler,
+        // One client address has several ports here; with the port in the hash each is a client of its own.
+        scheduler_flags: SchedulerFlags {
+            fallback: false,
+            port: true,
+        },
+        scheduler_table: compile_table(balance.scheduler, &servers).expect("ten servers fit"),
+        servers,
+        client_address: ClientAddress::Hidden,
+        local_v4: locals(Family::V4),
+        local_v6: locals(Family::V6),
+        local_ports: (1024, 65535),
+    }
+}
+
+fn interface(port: PortIndex) -> Interface {
+    let address = |family| match port {
+        OUTSIDE => by_family(family, [192, 0, 2, 2], [0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 2]),
+        _ => by_family(family, [10, 0, 0, 1], [0xfd00, 0, 0, 0, 0, 0, 0, 1]),
+    };
+    Interface {
+        port,
+        vlan: None,
+        mac: MACS[usize::from(port.0)],
+        mtu: 1500,
+        address_v4: Some(address(Family::V4)),
+        address_v6: Some(address(Family::V6)),
+    }
+}
+
+fn routes(interfaces: &[Interface]) -> Routes {
+    let (outside, inside) = (InterfaceIndex(0), InterfaceIndex(1));
+    let mut routes = Routes::new(1);
+    let mut hops = 0;
+    let mut add = |routes: &mut Routes, on: InterfaceIndex, neighbour: Address| {
+        let mac = [2, 1, on.0 as u8, 0, 0, neighbour.octets()[15]];
+        let hop = NextHop::new(on, &interfaces[usize::from(on.0)], mac, 1500);
+        routes.set_neighbour(HopIndex(hops), on, neighbour, hop);
+        hops += 1;
+    };
+    for family in [Family::V4, Family::V6] {
+        add(&mut routes, outside, gateway(family));
+        for number in 1..=SERVERS {
+            add(&mut routes, inside, server(family, number));
+        }
+        let any = by_family(family, [0; 4], [0; 8]);
+        routes.add_prefix(any, 0, Via::Gateway(outside, gateway(family)));
+        let bits = if family == Family::V4 { 16 } else { 32 };
+        routes.add_prefix(server(family, 0), bits, Via::OnLink(inside));
+    }
+    routes
+}
+
+/// The configuration for one service.
+pub fn snapshot(balance: &Balance) -> Arc<Snapshot> {
+    let interfaces = vec![interface(OUTSIDE), interface(INSIDE)];
+    let routes = routes(&interfaces);
+    let families = [Family::V4, Family::V6];
+    let virtuals = families.map(|family| (virtual_address(family), OwnedAddress::Virtual));
+    let locals = families
+        .into_iter()
+        .flat_map(|family| (1..=LOCAL_ADDRESSES).map(move |number| (local(family, number), OwnedAddress::Local)));
+    Arc::new(Snapshot {
+        generation: 1,
+        services: Arc::new(Services::new([Arc::new(service(balance))])),
+        interfaces: Arc::new(Interfaces::new(
+            interfaces,
+            virtuals.into_iter().chain(locals),
+            vec![false; 2],
+        )),
+        routes: Arc::new(routes),
+        ..Snapshot::default()
+    })
+}

@@ -1,0 +1,242 @@
+//! A worker with its ports, its configuration and its flows, and the stopwatch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use ulvs_dataplane::address::Family;
+use ulvs_dataplane::conn::key::{Key, KeyHasher};
+use ulvs_dataplane::counters::{Counters, Event};
+use ulvs_dataplane::io::{BURST, Io, PortIndex};
+use ulvs_dataplane::pipeline::{Pipeline, SPARE_FRAMES, Settings};
+use ulvs_dataplane::service::{Loads, protocol};
+use ulvs_dataplane::time::Time;
+use ulvs_dataplane::wire::tcp;
+use ulvs_dataplane::worker::{Mailbox, Mesh, Worker};
+
+use crate::network::{self, Balance};
+use crate::ports::{BenchIo, ChunkFrame, ROUND};
+use crate::traffic::{self, ServerSide};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+const BURSTS: usize = ROUND / BURST;
+/// How far the worker's clock goes on with each burst: 64 packets at 60 ns.
+const BURST_NS: u64 = 64 * 60;
+
+/// A packet to be made: the port it comes in on, its tuple, its TCP flags.
+pub type Draw = (PortIndex, Key, u8);
+
+/// See the module.
+pub struct Rig {
+    pub balance: Balance,
+    pub counters: Arc<Counters>,
+    worker: Worker<BenchIo>,
+    now: Time,
+    sides: Vec<ServerSide>,
+    random: u64,
+}
+
+/// Nanoseconds per packet of each round, sorted.
+pub struct Timing(Vec<f64>);
+
+impl Timing {
+    fn of(mut rounds: Vec<Duration>) -> Timing {
+        rounds.sort();
+        Timing(
+            rounds
+                .iter()
+                .map(|round| round.as_nanos() as f64 / ROUND as f64)
+                .collect(),
+        )
+    }
+
+    /// The time that `percent` of the rounds did not exceed.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        self.0[(self.0.len() - 1) * percent / 100]
+    }
+}
+
+/// The timed region, and the only one: what `callgrind` counts goes by this name.
+#[inline(never)]
+fn timed_turns(worker: &mut Worker<BenchIo>, now: &mut Time) {
+    for _ in 0..BURSTS {
+        worker.turn(*now);
+        *now = *now + BURST_NS;
+    }
+}
+
+/// The same work of the ports without a director between them.
+#[inline(never)]
+fn timed_harness(io: &mut BenchIo, frames: &mut Vec<ChunkFrame>) {
+    for _ in 0..BURSTS {
+        for port in 0..io.port_count() {
+            io.receive(PortIndex(port as u8), frames);
+            if !frames.is_empty() {
+                io.transmit(PortIndex(port as u8), frames);
+            }
+        }
+    }
+}
+
+/// The cost of the ports and the stopwatch alone.
+pub fn harness(rounds: usize) -> Timing {
+    let mut io = BenchIo::new();
+    let mut received = Vec::with_capacity(BURST);
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let frames = io.pool.len() - ROUND..;
+        io.arrivals[0].extend(io.pool.drain(frames));
+        let start = Instant::now();
+        timed_harness(&mut io, &mut received);
+        times.push(start.elapsed());
+        io.pool.append(&mut io.sent);
+    }
+    Timing::of(times)
+}
+
+impl Rig {
+    /// Without connections yet, and with room for so many.
+    pub fn new(balance: Balance, capacity: usize) -> Rig {
+        let servers = usize::from(network::SERVERS) + 1;
+        let settings = Settings {
+            worker: 0,
+            workers: 1,
+            connections: capacity,
+            service_limit: 16,
+            server_limit: servers,
+            ports: 2,
+            hasher: KeyHasher::new([
+                0x9e37_79b9_7f4a_7c15,
+                0xbf58_476d_1ce4_e5b9,
+                0x94d0_49bb_1331_11eb,
+                0x2545_f491_4f6c_dd1d,
+                0xd6e8_feb8_6659_fd93,
+            ]),
+        };
+        let counters = Arc::new(Counters::new(servers));
+        let now = Time::from_secs(1);
+        let pipeline = Pipeline::new(settings, Arc::clone(&counters), Arc::new(Loads::new(servers)), now);
+        let mut worker = Worker::new(BenchIo::new(), pipeline, 0, Mailbox::default(), Mesh::new(1));
+        worker.pipeline().adopt(now, network::snapshot(&balance));
+        Rig {
+            balance,
+            counters,
+            worker,
+            now,
+            sides: Vec::new(),
+            random: 1,
+        }
+    }
+
+    /// Connections in the table.
+    pub fn connections(&mut self) -> usize {
+        self.worker.pipeline().table().len()
+    }
+
+    /// Opens connections of the clients 0 to `flows` (at least a round of packets is sent) and lets the timers settle.
+    pub fn open(&mut self, flows: u32) {
+        self.sides = vec![ServerSide::default(); flows as usize];
+        let flags: &[u8] = if self.balance.protocol == protocol::TCP {
+            &[tcp::SYN, tcp::ACK]
+        } else {
+            &[0]
+        };
+        let opens_v6 = self.balance.server == Family::V6;
+        for first in (0..flows).step_by(ROUND) {
+            for &flags in flags {
+                let mut next = first;
+                self.fill(|rig| {
+                    let id = next % flows;
+                    next += 1;
+                    rig.draw_client(id, flags)
+                });
+                for _ in 0..BURSTS {
+                    self.worker.turn(self.now);
+                    self.now = self.now + BURST_NS;
+                }
+                let family = if opens_v6 { Family::V6 } else { Family::V4 };
+                // Bursts are taken from the end of the queue.
+                for (at, frame) in self.worker.io().sent.iter().enumerate() {
+                    let place = (BURSTS - 1 - at / BURST) * BURST + at % BURST;
+                    let id = (first + place as u32) % flows;
+                    self.sides[id as usize] = ServerSide::of_sent(frame, family);
+                }
+                self.drain();
+            }
+        }
+        let expected = flows as usize;
+        assert_eq!(self.connections(), expected, "every client has its connection");
+        // Every timer that was set for a connection's first seconds has been looked at by then.
+        let settled = self.now + Time::from_secs(10).0;
+        while self.now < settled {
+            for _ in 0..expected / 64 / 150 + 1 {
+                self.worker.turn(self.now);
+            }
+            self.now = self.now + Time::from_millis(67).0;
+        }
+        assert_eq!(self.connections(), expected, "none has expired");
+    }
+
+    /// A packet of a client.
+    pub fn draw_client(&mut self, id: u32, flags: u8) -> Draw {
+        (network::OUTSIDE, traffic::client(&self.balance, id), flags)
+    }
+
+    /// A packet of a client's server.
+    pub fn draw_server(&mut self, id: u32, flags: u8) -> Draw {
+        let reply = self.sides[id as usize].reply(&self.balance, id);
+        (network::INSIDE, reply, flags)
+    }
+
+    /// A random one of the open connections (xorshift64).
+    pub fn any(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        ((u128::from(self.random) * self.sides.len() as u128) >> 64) as u32
+    }
+
+    fn fill(&mut self, mut draw: impl FnMut(&mut Rig) -> Draw) {
+        for _ in 0..ROUND {
+            let (port, tuple, flags) = draw(self);
+            let io = self.worker.io();
+            let mut frame = io.pool.pop().expect("the pool holds more than a round");
+            traffic::write(&mut frame, usize::from(port.0), &tuple, flags);
+            io.arrivals[usize::from(port.0)].push(frame);
+        }
+    }
+
+    fn drain(&mut self) {
+        let io = self.worker.io();
+        io.pool.append(&mut io.sent);
+    }
+
+    /// Times rounds of packets that `draw` chooses. Frames are written outside of the timed region.
+    pub fn measure(&mut self, rounds: usize, mut draw: impl FnMut(&mut Rig) -> Draw) -> Timing {
+        let mut times = Vec::with_capacity(rounds);
+        for round in 0..rounds {
+            self.fill(&mut draw);
+            let (region, start) = (Region::new(ALLOCATOR), Instant::now());
+            timed_turns(&mut self.worker, &mut self.now);
+            let elapsed = start.elapsed();
+            let change = region.change();
+            // The first turn fills the worker's spare frames, nothing else may ever take memory.
+            assert_eq!(
+                change.allocations + change.reallocations,
+                0,
+                "memory was taken in round {round}"
+            );
+            times.push(elapsed);
+            self.drain();
+        }
+        assert!(self.worker.pipeline().output.spare.len() <= SPARE_FRAMES);
+        Timing::of(times)
+    }
+
+    /// Verdict "transmit" so far.
+    pub fn transmitted(&self) -> u64 {
+        self.counters.event(Event::Transmitted).get()
+    }
+}
