@@ -97,7 +97,7 @@ impl<'a> Director<'a> {
         let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
         let mut own = BpfObjects::default();
         for text in texts {
-            let number = |key: &str| {
+            let number = |key: &str| -> Option<u32> {
                 let line = text.lines().find_map(|line| line.strip_prefix(key));
                 line.and_then(|rest| rest.trim().parse().ok())
             };
