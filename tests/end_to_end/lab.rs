@@ -113,18 +113,20 @@ impl Lab {
         );
     }
 
-    /// Counts IP packets longer than `mtu` that the director sends to the servers' switch.
+    /// Counts IP packets longer than `mtu` that the director sends, on both switches.
     pub fn watch_for_frames_longer_than(&self, mtu: u16) {
         let rules = format!(
             "add table bridge long; add chain bridge long input {{ type filter hook prerouting priority 0; }}
              add rule bridge long input iifname director meta length > {mtu} counter"
         );
-        self.run("inside", &["nft", &rules]);
+        for switch in ["outside", "inside"] {
+            self.run(switch, &["nft", &rules]);
+        }
     }
 
     /// How many frames [`Lab::watch_for_frames_longer_than`] has seen.
     pub fn long_frames(&self) -> u64 {
-        self.counted("inside", "long")
+        self.counted("outside", "long") + self.counted("inside", "long")
     }
 
     /// How many frames [`Lab::lose_frames`] has lost.

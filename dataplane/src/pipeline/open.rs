@@ -1,7 +1,7 @@
 //! A packet to a service without a connection: the start of one, in most cases.
 
 use super::{Origin, Outcome, Pipeline};
-use crate::conn::connection::{Connection, ConnectionIndex, flag};
+use crate::conn::connection::{Connection, flag};
 use crate::conn::key::Key;
 use crate::conn::state::ConnectionState;
 use crate::conn::tcp_state;
@@ -72,7 +72,7 @@ impl<F: Frame> Pipeline<F> {
         self.counters.event(Event::ConnectionsOpened).add(1);
         self.counters.server(server.slot).connections.add(1);
         if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
-            self.clamp_offer(snapshot, frame, packet, index);
+            self.clamp_offer(snapshot, frame, packet);
         }
         self.inbound(now, snapshot, origin, frame, packet, index)
     }
@@ -169,13 +169,12 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The client's SYN tells the server how long its segments may be: no longer than what reaches the client.
-    fn clamp_offer(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &Packet, index: ConnectionIndex) {
-        let Ok(hop) = self.hop(snapshot, index, false) else {
+    fn clamp_offer(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &Packet) {
+        let Some(mtu) = snapshot.mtu_towards(&packet.key.source) else {
             return;
         };
-        let Some(hop) = snapshot.routes.hop(hop) else { return };
         let taken = tunnel::overhead(&packet.key.source) + tcp::HEADER;
-        self.clamp(frame, packet, usize::from(hop.mtu).saturating_sub(taken));
+        self.clamp(frame, packet, usize::from(mtu).saturating_sub(taken));
     }
 
     /// The table is full: a server that needs no entry is chosen by the client's tuple alone (rendezvous hashing), so that every packet of the connection, and a
