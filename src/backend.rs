@@ -1,22 +1,22 @@
 //! Opens the ports with the backend that the configuration names, and shows it to control without its types.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use ulvs_control::capture::Capture;
 use ulvs_control::config::{Backend, Config};
 use ulvs_control::forwarding::OpenPort;
+use ulvs_dataplane::worker::Wake;
 
 /// What a backend gives: `I` is its [`Io`](ulvs_dataplane::io::Io), one for each worker.
 pub struct Opened<I> {
     /// For the workers, in order.
-    pub workers: Vec<(I, Waker)>,
+    pub workers: Vec<(I, Wake)>,
     /// The ports, in the order of the configuration.
     pub ports: Vec<OpenPort>,
     /// Its filter, where it shares the ports with the kernel.
     pub capture: Option<Box<dyn Capture>>,
 }
-
-/// Ends a worker's sleep.
-pub type Waker = Box<dyn Fn()>;
 
 /// Opens all ports.
 ///
@@ -64,7 +64,7 @@ mod with_af_xdp {
         }
         let with_waker = |io: af_xdp::AfXdpIo| {
             let waker = io.waker();
-            (io, Box::new(move || waker.wake()) as Waker)
+            (io, Arc::new(move || waker.wake()) as Wake)
         };
         Ok(Opened {
             workers: opened.workers.into_iter().map(with_waker).collect(),

@@ -16,9 +16,7 @@ use ulvs_dataplane::io::Io;
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::service::Loads;
 use ulvs_dataplane::time::Time;
-use ulvs_dataplane::worker::{Mailbox, Mesh, Worker};
-
-use crate::backend::Waker;
+use ulvs_dataplane::worker::{Mailbox, Mesh, Wake, Worker};
 
 /// Turns without a frame before a worker goes to sleep.
 const IDLE_TURNS: u32 = 256;
@@ -46,7 +44,7 @@ impl Threads {
 pub fn launch<I: Io + Send + 'static>(
     director: &Director,
     ports: usize,
-    workers: Vec<(I, Waker)>,
+    workers: Vec<(I, Wake)>,
     loads: &Arc<Loads>,
 ) -> Result<(Threads, Vec<WorkerHandle>)>
 where
@@ -55,7 +53,7 @@ where
     let cores = pick_cores(director)?;
     let count = workers.len();
     let hasher = KeyHasher::random();
-    let mesh = Mesh::new(count);
+    let mesh = Mesh::of_sleepers(workers.iter().map(|(_, wake)| Wake::clone(wake)).collect());
     let started = Instant::now();
     let connections = director.connections.div_ceil(count);
     let table_mib = (connections * (size_of::<Connection>() + 2 * 64 / 5)) >> 20;
@@ -101,7 +99,7 @@ where
             mailbox,
             counters,
             capacity: connections,
-            wake,
+            wake: Box::new(move || wake()),
             has_ended: Box::new(move || ended.load(Ordering::Acquire)),
         });
     }
@@ -167,7 +165,7 @@ fn run<I: Io>(start: Start<I>) {
         }
         idle_turns += 1;
         if start.may_sleep && idle_turns > IDLE_TURNS {
-            worker.io().wait(SLEEP_MS);
+            worker.sleep(SLEEP_MS);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `ulvsd`, the director: arguments → configuration → ports → workers → control loop → ordered shutdown.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ fn start(file: &Path) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colour codes are for people at a terminal, not for files and journals.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     let config = match load(file) {

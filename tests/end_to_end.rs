@@ -11,6 +11,8 @@ mod config;
 mod director;
 #[path = "end_to_end/lab.rs"]
 mod lab;
+#[path = "end_to_end/neighbours.rs"]
+mod neighbours;
 #[path = "end_to_end/operation.rs"]
 mod operation;
 #[path = "end_to_end/special.rs"]
@@ -83,6 +85,9 @@ cases! {
     fullnat_ipv4_two_workers:        FullNat,       V4,     V4,      2,    2;
     fullnat_ipv6_two_workers:        FullNat,       V6,     V6,      2,    2;
     fullnat_ipv6_to_ipv4_two_workers: FullNat,      V6,     V4,      2,    2;
+    fullnat_ipv4_to_ipv6_two_workers: FullNat,      V4,     V6,      2,    2;
     nat_ipv4_one_arm_two_workers:    Nat,           V4,     V4,      1,    2;
     fullnat_ipv4_one_arm_two_workers: FullNat,      V4,     V4,      1,    2;
+    fullnat_ipv6_to_ipv4_one_arm:    FullNat,       V6,     V4,      1,    1;
+    fullnat_ipv4_to_ipv6_one_arm:    FullNat,       V4,     V6,      1,    1;
 }

@@ -26,6 +26,17 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
 }
 
+impl Snapshot {
+    /// The largest IP packet on the way to `destination`, as far as the director knows; also while the next hop's MAC is not known yet. `None` without a route.
+    pub fn mtu_towards(&self, destination: &Address) -> Option<u16> {
+        match self.routes.find(destination) {
+            RouteLookup::Hop(hop) => self.routes.hop(hop).map(|hop| hop.mtu),
+            RouteLookup::Unresolved(interface, _) => Some(self.interfaces.get(interface).mtu),
+            RouteLookup::Nowhere => None,
+        }
+    }
+}
+
 /// Where a service listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceKey {

@@ -1,6 +1,7 @@
 //! The loop of a worker: receive, [`Pipeline`], transmit, a slice of housekeeping; and its mailbox to the control thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -75,20 +76,41 @@ impl Default for Mailbox {
     }
 }
 
+/// Ends a worker's sleep.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
 /// The rings between all workers: `frames` carries redirected frames, `returns` gives empty ones back for them, so that no worker's pool runs dry.
-#[derive(Debug)]
 pub struct Mesh<F> {
     workers: usize,
+    sleepers: Vec<Sleeper>,
     frames: Vec<ArrayQueue<Redirected<F>>>,
     returns: Vec<ArrayQueue<F>>,
 }
 
+/// A worker that may sleep.
+struct Sleeper {
+    is_asleep: AtomicBool,
+    wake: Wake,
+}
+
 impl<F> Mesh<F> {
-    /// For so many workers.
+    /// For so many workers that never sleep.
     pub fn new(workers: usize) -> Arc<Mesh<F>> {
+        let never: Wake = Arc::new(|| ());
+        Mesh::of_sleepers(vec![never; workers])
+    }
+
+    /// For a worker for each of `wakes`, which are called when there are frames for one that sleeps.
+    pub fn of_sleepers(wakes: Vec<Wake>) -> Arc<Mesh<F>> {
+        let workers = wakes.len();
         let pairs = if workers > 1 { workers * workers } else { 0 };
+        let sleeper = |wake| Sleeper {
+            is_asleep: AtomicBool::new(false),
+            wake,
+        };
         Arc::new(Mesh {
             workers,
+            sleepers: wakes.into_iter().map(sleeper).collect(),
             frames: (0..pairs).map(|_| ArrayQueue::new(REDIRECT_RING)).collect(),
             returns: (0..pairs).map(|_| ArrayQueue::new(REDIRECT_RING)).collect(),
         })
@@ -100,6 +122,28 @@ impl<F> Mesh<F> {
 
     fn returns(&self, from: usize, to: usize) -> &ArrayQueue<F> {
         &self.returns[from * self.workers + to]
+    }
+
+    /// Whether the worker may go to sleep now: it has said so, and found nothing for it afterwards.
+    fn falls_asleep(&self, worker: usize) -> bool {
+        self.sleepers[worker].is_asleep.store(true, Ordering::Relaxed);
+        // Pairs with the one in `wake`: either this sees the frames, or the other worker sees that this one sleeps.
+        fence(Ordering::SeqCst);
+        (0..self.workers).all(|from| from == worker || self.frames(from, worker).is_empty())
+    }
+
+    fn gets_up(&self, worker: usize) {
+        self.sleepers[worker].is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// After frames were put into the ring to a worker.
+    fn wake(&self, worker: usize) {
+        fence(Ordering::SeqCst);
+        let sleeper = &self.sleepers[worker];
+        // Once is enough for all frames that come while it gets up.
+        if sleeper.is_asleep.load(Ordering::Relaxed) && sleeper.is_asleep.swap(false, Ordering::Relaxed) {
+            (sleeper.wake)();
+        }
     }
 }
 
@@ -167,6 +211,14 @@ impl<I: Io> Worker<I> {
             counters.busy_loops.add(1);
         }
         frames > 0 || letters
+    }
+
+    /// Sleeps until a port has frames, another worker has some for this one, control has a message or `milliseconds` are over.
+    pub fn sleep(&mut self, milliseconds: u32) {
+        if self.mesh.falls_asleep(self.number) {
+            self.io.wait(milliseconds);
+        }
+        self.mesh.gets_up(self.number);
     }
 
     /// Whether control has asked it to finish.
@@ -248,12 +300,16 @@ impl<I: Io> Worker<I> {
         }
         let mut refused = 0;
         for (to, frames) in output.redirect.iter_mut().enumerate() {
+            if frames.is_empty() {
+                continue;
+            }
             for redirected in frames.drain(..) {
                 if let Err(back) = self.mesh.frames(self.number, to).push(redirected) {
                     self.io.free(back.frame);
                     refused += 1;
                 }
             }
+            self.mesh.wake(to);
         }
         for (port, frame) in output.punt.drain(..) {
             self.io.punt(port, frame);

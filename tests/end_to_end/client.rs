@@ -114,6 +114,11 @@ pub fn download(lab: &Lab, vip: &str, bytes: usize, more: &[&str]) {
 
 /// Uploads so many bytes and compares the server's checksum with our own.
 pub fn upload(lab: &Lab, vip: &str, bytes: u64) {
+    upload_to(lab, vip, 80, bytes);
+}
+
+/// The same to another port than HTTP's own.
+pub fn upload_to(lab: &Lab, vip: &str, port: u16, bytes: u64) {
     use std::io::Read;
     let path = lab.directory().join("upload").display().to_string();
     let mut random = std::fs::File::open("/dev/urandom")
@@ -123,7 +128,7 @@ pub fn upload(lab: &Lab, vip: &str, bytes: u64) {
     std::io::copy(&mut random, &mut file).expect("the file can be written");
     let own = lab.run("client", &["sha256sum", &path]);
     let own = own.split_whitespace().next().expect("a checksum");
-    let url = format!("http://{}/", with_port(vip, 80));
+    let url = format!("http://{}/", with_port(vip, port));
     let seen = curl(
         lab,
         &[
@@ -137,13 +142,13 @@ pub fn upload(lab: &Lab, vip: &str, bytes: u64) {
     assert_eq!(seen.trim(), own, "the server got other bytes than were sent");
 }
 
-/// iperf3, in one direction; the bytes that arrived.
+/// iperf3, 20 MB in one direction; the bytes that arrived.
 pub fn iperf3(lab: &Lab, vip: &str, direction: &[&str]) -> u64 {
     let usual = [
         "iperf3",
         "--json",
-        "--time",
-        "2",
+        "--bytes",
+        "20M",
         "--connect-timeout",
         "10000",
         "--client",

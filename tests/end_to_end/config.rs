@@ -1,6 +1,6 @@
 //! Configuration files for the tests, written as an operator would.
 
-use crate::lab::{Shape, address};
+use crate::lab::{Lab, Shape, address};
 
 /// How packets get to the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,23 +100,42 @@ impl Service {
 pub struct Config {
     pub shape: Shape,
     pub workers: u8,
+    /// How the XDP program is attached, for all ports.
+    pub mode: &'static str,
     pub control_socket: String,
     pub services: Vec<Service>,
 }
 
 impl Config {
+    /// One worker per queue of the lab.
+    pub fn usual(lab: &Lab, services: Vec<Service>) -> Config {
+        Config {
+            shape: lab.shape,
+            workers: lab.shape.queues,
+            mode: "auto",
+            control_socket: lab.directory().join("ulvs.sock").display().to_string(),
+            services,
+        }
+    }
+
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
             "[director]\nbackend = \"af_xdp\"\nworkers = {}\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
             self.workers, self.control_socket
         );
-        text += "[[port]]\nname = \"outside\"\ninterface = \"outside\"\n";
+        text += &format!(
+            "[[port]]\nname = \"outside\"\ninterface = \"outside\"\nmode = \"{}\"\n",
+            self.mode
+        );
         if let Some(id) = self.shape.vlan {
             text += &format!("untagged = false\nvlans = [{{ id = {id} }}]\n");
         }
         if self.shape.arms == 2 {
-            text += "\n[[port]]\nname = \"inside\"\ninterface = \"inside\"\n";
+            text += &format!(
+                "\n[[port]]\nname = \"inside\"\ninterface = \"inside\"\nmode = \"{}\"\n",
+                self.mode
+            );
         }
         let pool = [address("POOL4"), address("POOL6")];
         text += &format!("\n[[local_pool]]\nname = \"pool\"\naddresses = {pool:?}\n");

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use aya::maps::loaded_maps;
+use aya::programs::loaded_programs;
+
 use crate::config::{Config, Service};
 use crate::lab::{self, Lab};
 
@@ -21,13 +24,11 @@ pub struct Director<'a> {
 impl<'a> Director<'a> {
     /// Starts `ulvsd` with these services and one worker per queue of the lab, and waits until it forwards.
     pub fn start(lab: &'a Lab, services: Vec<Service>) -> Director<'a> {
-        let control_socket = lab.directory().join("ulvs.sock").display().to_string();
-        let config = Config {
-            shape: lab.shape,
-            workers: lab.shape.queues,
-            control_socket,
-            services,
-        };
+        Director::start_with(lab, Config::usual(lab, services))
+    }
+
+    /// Starts `ulvsd` with this configuration.
+    pub fn start_with(lab: &'a Lab, config: Config) -> Director<'a> {
         std::fs::write(config_file(lab), config.to_toml()).expect("the configuration can be written");
         Director::start_again(lab)
     }
@@ -78,10 +79,43 @@ impl<'a> Director<'a> {
         lab::output_of(command)
     }
 
+    /// One of the counters that `ulvs counters` shows; those it leaves out are 0.
+    pub fn counter(&self, name: &str) -> u64 {
+        let output = self.ask(&["counters"]);
+        assert!(output.status.success(), "{}", lab::describe(&output));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut rows = text.lines().map(str::split_whitespace);
+        let row = rows.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()));
+        row.flatten()
+            .map_or(0, |total| total.parse().expect("a counter is a number"))
+    }
+
+    /// The numbers of the process's XDP programs and BPF maps, from what the kernel says of its file descriptors.
+    fn bpf_objects(&self) -> BpfObjects {
+        let folder = format!("/proc/{}/fdinfo", self.process.id());
+        let entries = std::fs::read_dir(folder).expect("the process runs");
+        let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
+        let mut own = BpfObjects::default();
+        for text in texts {
+            let number = |key: &str| -> Option<u32> {
+                let line = text.lines().find_map(|line| line.strip_prefix(key));
+                line.and_then(|rest| rest.trim().parse().ok())
+            };
+            own.programs.extend(number("prog_id:"));
+            own.maps.extend(number("map_id:"));
+        }
+        own
+    }
+
     /// Ends the director as an operator does, and checks that it leaves the interfaces as it found them.
     pub fn stop(mut self) {
         let running = self.process.try_wait().expect("a child can be asked");
         assert!(running.is_none(), "the director ended by itself: {running:?}");
+        let bpf = self.bpf_objects();
+        assert!(
+            !bpf.programs.is_empty() && !bpf.maps.is_empty(),
+            "without an XDP program and maps while it runs, this would see nothing: {bpf:?}"
+        );
         signal("-TERM", &self.process);
         let status = self.wait();
         assert!(status.success(), "after SIGTERM ulvsd ended with {status}");
@@ -92,6 +126,9 @@ impl<'a> Director<'a> {
         );
         let socket = self.lab.directory().join("ulvs.sock");
         assert!(!socket.exists(), "the director left its control socket {socket:?}");
+        bpf.wait_until_gone();
+        let sockets = self.lab.run("director", &["ss", "--no-header", "--xdp", "--all"]);
+        assert!(sockets.is_empty(), "the director left AF_XDP sockets: {sockets}");
     }
 
     /// Ends the director without giving it a chance to clean up.
@@ -123,6 +160,34 @@ impl Drop for Director<'_> {
         // Already ended after stop() and kill(); in a failed test it must not outlive the lab.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// BPF objects, by the kernel's numbers.
+#[derive(Debug, Default)]
+struct BpfObjects {
+    programs: Vec<u32>,
+    maps: Vec<u32>,
+}
+
+impl BpfObjects {
+    /// The kernel frees them in the background, soon after the last descriptor is closed.
+    fn wait_until_gone(&self) {
+        let start = Instant::now();
+        loop {
+            let programs = loaded_programs().filter_map(|program| Some(program.ok()?.id()));
+            let programs: Vec<u32> = programs.filter(|id| self.programs.contains(id)).collect();
+            let maps = loaded_maps().filter_map(|map| Some(map.ok()?.id()));
+            let maps: Vec<u32> = maps.filter(|id| self.maps.contains(id)).collect();
+            if programs.is_empty() && maps.is_empty() {
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the director left XDP programs {programs:?} and maps {maps:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -113,9 +113,29 @@ impl Lab {
         );
     }
 
+    /// Counts IP packets longer than `mtu` that the director sends, on both switches.
+    pub fn watch_for_frames_longer_than(&self, mtu: u16) {
+        let rules = format!(
+            "add table bridge long; add chain bridge long input {{ type filter hook prerouting priority 0; }}
+             add rule bridge long input iifname director meta length > {mtu} counter"
+        );
+        for switch in ["outside", "inside"] {
+            self.run(switch, &["nft", &rules]);
+        }
+    }
+
+    /// How many frames [`Lab::watch_for_frames_longer_than`] has seen.
+    pub fn long_frames(&self) -> u64 {
+        self.counted("outside", "long") + self.counted("inside", "long")
+    }
+
     /// How many frames [`Lab::lose_frames`] has lost.
     pub fn frames_lost(&self) -> u64 {
-        let rules = self.run("outside", &["nft", "list", "table", "bridge", "loss"]);
+        self.counted("outside", "loss")
+    }
+
+    fn counted(&self, switch: &str, table: &str) -> u64 {
+        let rules = self.run(switch, &["nft", "list", "table", "bridge", table]);
         let (_, after) = rules.split_once("counter packets ").expect("the rule has a counter");
         after
             .split(' ')

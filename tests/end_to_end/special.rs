@@ -3,6 +3,7 @@
 use crate::Case;
 use crate::client::{self, About};
 use crate::config::{
+    Config,
     Family::{self, V4, V6},
     Method::{self, DirectRouting, FullNat, Nat, Tunnel},
     Service, with_port,
@@ -32,21 +33,57 @@ fn all_cases() -> Vec<Case> {
         .collect()
 }
 
+/// [`all_cases`], and those that change between the families.
+fn all_cases_and_translations() -> Vec<Case> {
+    let mut cases = all_cases();
+    for method in [Tunnel, FullNat] {
+        cases.extend([two_arms(method, V6, V4), two_arms(method, V4, V6)]);
+    }
+    cases
+}
+
+/// All of them, apart: a VIP's port has either servers of its own family or of the other one.
+fn in_two_configurations() -> [Vec<Case>; 2] {
+    let all = all_cases_and_translations().into_iter();
+    let (same, other) = all.partition(|case| case.client == case.servers);
+    [same, other]
+}
+
 #[test]
 fn transfers_survive_lost_frames() {
-    let Some(lab) = Lab::up("lost_frames", lab::USUAL) else {
-        return;
-    };
-    let cases = all_cases();
-    let director = Director::start(&lab, cases.iter().flat_map(traffic::services).collect());
+    survive_lost_frames("lost_frames", 1);
+}
+
+#[test]
+fn transfers_survive_lost_frames_with_two_workers() {
+    survive_lost_frames("lost_frames_2", 2);
+}
+
+fn survive_lost_frames(test: &str, queues: u8) {
+    let shape = Shape { queues, ..lab::USUAL };
+    let Some(lab) = Lab::up(test, shape) else { return };
     lab.lose_frames();
-    for case in &cases {
-        eprintln!("{case:?}");
-        client::download(&lab, traffic::vip(case), 1_000_000, &[]);
-        client::upload(&lab, traffic::vip(case), 1_000_000);
+    for cases in in_two_configurations() {
+        let director = Director::start(&lab, cases.iter().flat_map(traffic::services).collect());
+        let lost_before = lab.frames_lost();
+        for case in &cases {
+            eprintln!("{case:?}");
+            client::download(&lab, traffic::vip(case), 1_000_000, &[]);
+            client::upload(&lab, traffic::vip(case), 1_000_000);
+        }
+        assert!(
+            lab.frames_lost() > lost_before,
+            "no frame was lost, so nothing was tested"
+        );
+        if queues > 1 {
+            let handed_over = director.counter("redirected");
+            assert!(
+                handed_over > 0,
+                "no frame came to a worker that does not own its connection"
+            );
+        }
+        director.stop();
     }
-    assert!(lab.frames_lost() > 0, "no frame was lost, so nothing was tested");
-    director.stop();
 }
 
 /// A link to the servers that carries less than the link to the clients: who sends too much with "don't fragment" is told what fits.
@@ -59,13 +96,8 @@ fn path_mtu_is_told_to_clients() {
     for host in ["director", "server1", "server2", "server3"] {
         lab.run(host, &["ip", "link", "set", "inside", "mtu", &LINK_MTU.to_string()]);
     }
-    let mut cases = all_cases();
-    cases.extend([
-        two_arms(FullNat, V6, V4),
-        two_arms(FullNat, V4, V6),
-        two_arms(Tunnel, V6, V4),
-    ]);
-    for case in &cases {
+    lab.watch_for_frames_longer_than(LINK_MTU);
+    for case in &all_cases_and_translations() {
         eprintln!("{case:?}");
         let fits = match case.method {
             Nat | DirectRouting => LINK_MTU,
@@ -79,9 +111,80 @@ fn path_mtu_is_told_to_clients() {
         let answer = client::probe(&lab, "error", vip, 7000, &["--bytes", &payload, "--dont-fragment"]);
         assert!(answer.starts_with("packet-too-big "), "{answer}");
         assert_eq!(About::parse(&answer).get("info"), fits.to_string());
+        let told = director.counter("reply_too_big");
         client::upload(&lab, vip, 1_000_000);
         client::download(&lab, vip, 1_000_000, &[]);
+        // FullNAT sees both directions and lowers the segment size where it has to, so nobody has to be told afterwards.
+        if case.method == FullNat {
+            assert_eq!(director.counter("reply_too_big"), told, "a TCP segment was too big");
+        }
         director.stop();
+        assert_eq!(
+            lab.long_frames(),
+            0,
+            "the director sent frames that the link does not carry"
+        );
+    }
+}
+
+/// TOA and PROXY headers make packets longer: with the smaller segment size they still fit.
+#[test]
+fn what_carries_the_clients_address_fits_the_path() {
+    const LINK_MTU: u16 = 1400;
+    let Some(lab) = Lab::up("fits", lab::USUAL) else { return };
+    for host in ["director", "server1", "server2", "server3"] {
+        lab.run(host, &["ip", "link", "set", "inside", "mtu", &LINK_MTU.to_string()]);
+    }
+    lab.watch_for_frames_longer_than(LINK_MTU);
+    for (family, servers) in TRANSLATIONS {
+        eprintln!("{family:?} to {servers:?}");
+        let services = [("toa", 80), ("proxy_v2", 8081)].map(|(client_address, port)| Service {
+            client_address: Some(client_address),
+            ..Service::new("tcp", port, FullNat, family, servers)
+        });
+        let vip = services[0].vip;
+        let director = Director::start(&lab, services.to_vec());
+        client::upload(&lab, vip, 1_000_000);
+        client::upload_to(&lab, vip, 8081, 1_000_000);
+        assert!(
+            director.counter("mss_clamped") > 0,
+            "no answer announced smaller segments"
+        );
+        assert_eq!(director.counter("reply_too_big"), 0, "a TCP segment was too big");
+        director.stop();
+        assert_eq!(
+            lab.long_frames(),
+            0,
+            "the director sent frames that the link does not carry"
+        );
+    }
+}
+
+/// A link to the clients that carries less than the servers believe: they are told of smaller segments when FullNAT passes the SYN on.
+#[test]
+fn segments_fit_the_way_to_the_client() {
+    const LINK_MTU: u16 = 1400;
+    let Some(lab) = Lab::up("fits_client", lab::USUAL) else {
+        return;
+    };
+    lab.run(
+        "director",
+        &["ip", "link", "set", "outside", "mtu", &LINK_MTU.to_string()],
+    );
+    lab.watch_for_frames_longer_than(LINK_MTU);
+    for (family, servers) in TRANSLATIONS {
+        eprintln!("{family:?} to {servers:?}");
+        let case = two_arms(FullNat, family, servers);
+        let director = Director::start(&lab, traffic::services(&case));
+        client::download(&lab, traffic::vip(&case), 1_000_000, &[]);
+        assert!(director.counter("mss_clamped") > 0, "no SYN announced smaller segments");
+        assert_eq!(director.counter("reply_too_big"), 0, "a TCP segment was too big");
+        director.stop();
+        assert_eq!(
+            lab.long_frames(),
+            0,
+            "the director sent frames that the link does not carry"
+        );
     }
 }
 
@@ -96,17 +199,18 @@ fn jumbo_frames_pass() {
     ) else {
         return;
     };
-    let cases = all_cases();
-    let director = Director::start(&lab, cases.iter().flat_map(traffic::services).collect());
-    for case in &cases {
-        eprintln!("{case:?}");
-        let vip = traffic::vip(case);
-        let answer = client::probe(&lab, "error", vip, 7000, &["--bytes", "8900", "--dont-fragment"]);
-        assert!(answer.starts_with("answer server="), "{answer}");
-        client::download(&lab, vip, 5_000_000, &[]);
-        client::upload(&lab, vip, 5_000_000);
+    for cases in in_two_configurations() {
+        let director = Director::start(&lab, cases.iter().flat_map(traffic::services).collect());
+        for case in &cases {
+            eprintln!("{case:?}");
+            let vip = traffic::vip(case);
+            let answer = client::probe(&lab, "error", vip, 7000, &["--bytes", "8800", "--dont-fragment"]);
+            assert!(answer.starts_with("answer server="), "{answer}");
+            client::download(&lab, vip, 5_000_000, &[]);
+            client::upload(&lab, vip, 5_000_000);
+        }
+        director.stop();
     }
-    director.stop();
 }
 
 #[test]
@@ -270,6 +374,83 @@ fn a_closed_service_says_so() {
     director.stop();
 }
 
+/// A server has nothing on the port: its "port unreachable" reaches the client, in the name of the VIP.
+#[test]
+fn a_servers_closed_port_is_told_to_the_client() {
+    const CLOSED: u16 = 7999;
+    let Some(lab) = Lab::up("closed_port", lab::USUAL) else {
+        return;
+    };
+    for case in &all_cases_and_translations() {
+        eprintln!("{case:?}");
+        let service = Service::new("udp", CLOSED, case.method, case.client, case.servers);
+        let director = Director::start(&lab, vec![service]);
+        let vip = traffic::vip(case);
+        let answer = client::probe(&lab, "error", vip, CLOSED, &[]);
+        assert!(answer.starts_with("port-unreachable "), "{answer}");
+        assert_eq!(About::parse(&answer).get("from"), vip);
+        director.stop();
+    }
+}
+
+/// A port whose driver takes no XDP program: "auto" runs it in generic mode and says so, and everything works.
+#[test]
+fn generic_mode_is_the_fall_back() {
+    let Some(lab) = Lab::up(
+        "generic",
+        Shape {
+            queues: 2,
+            ..lab::USUAL
+        },
+    ) else {
+        return;
+    };
+    // Native XDP is refused on a veth that receives on fewer queues than its peer sends on.
+    for port in ["outside", "inside"] {
+        lab.run("director", &["ethtool", "-L", port, "rx", "1"]);
+        // What the director advises then: a NIC never hands over segments longer than the MTU, but another end of a cable like this does.
+        lab.run(port, &["ethtool", "-K", "director", "tso", "off", "gso", "off"]);
+    }
+    for case in [two_arms(Nat, V4, V4), two_arms(FullNat, V6, V6)] {
+        eprintln!("{case:?}");
+        let config = Config {
+            workers: 1,
+            ..Config::usual(&lab, traffic::services(&case))
+        };
+        let director = Director::start_with(&lab, config);
+        assert!(
+            director.log().contains("generic mode, which is much slower"),
+            "{}",
+            director.log()
+        );
+        traffic::ask_everything(&lab, &case);
+        director.stop();
+    }
+}
+
+#[test]
+fn one_worker_serves_two_queues() {
+    let Some(lab) = Lab::up(
+        "two_queues",
+        Shape {
+            queues: 2,
+            ..lab::USUAL
+        },
+    ) else {
+        return;
+    };
+    for case in [two_arms(Nat, V4, V4), two_arms(FullNat, V6, V6)] {
+        eprintln!("{case:?}");
+        let config = Config {
+            workers: 1,
+            ..Config::usual(&lab, traffic::services(&case))
+        };
+        let director = Director::start_with(&lab, config);
+        traffic::ask_everything(&lab, &case);
+        director.stop();
+    }
+}
+
 /// What is not balanced belongs to the kernel: connections to the director itself, and what it routes.
 #[test]
 fn other_traffic_reaches_the_kernel() {
@@ -285,27 +466,7 @@ fn other_traffic_reaches_the_kernel() {
         );
         for family in FAMILIES {
             let own = family.address("DIRECTOR_OUTSIDE");
-            let mut listener = lab.command("director", &["iperf3", "--server", "--one-off", "--port", "2222"]);
-            let mut listener = listener
-                .stdout(std::process::Stdio::null())
-                .spawn()
-                .expect("iperf3 can be started");
-            wait_for_listener(&lab, 2222);
-            lab.run(
-                "client",
-                &[
-                    "iperf3",
-                    "--client",
-                    own,
-                    "--port",
-                    "2222",
-                    "--bytes",
-                    "5M",
-                    "--connect-timeout",
-                    "10000",
-                ],
-            );
-            assert!(listener.wait().expect("iperf3 can be waited for").success());
+            reach_kernel(&lab, own);
             // The client reaches a server through the director's kernel, and the server the client.
             let answer = client::get(&lab, family.server(2), 80, "/");
             let about = About::parse(&answer);
@@ -322,6 +483,27 @@ fn other_traffic_reaches_the_kernel() {
         );
         director.stop();
     }
+}
+
+/// The client talks to a program on the director itself, at one of its addresses.
+pub fn reach_kernel(lab: &Lab, address: &str) {
+    let mut listener = lab.command("director", &["iperf3", "--server", "--one-off", "--port", "2222"]);
+    let mut listener = listener
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("iperf3 can be started");
+    wait_for_listener(lab, 2222);
+    let client = [
+        "iperf3",
+        "--connect-timeout",
+        "10000",
+        "--port",
+        "2222",
+        "--bytes",
+        "5M",
+    ];
+    lab.run("client", &[&client[..], &["--client", address]].concat());
+    assert!(listener.wait().expect("iperf3 can be waited for").success());
 }
 
 fn wait_for_listener(lab: &Lab, port: u16) {

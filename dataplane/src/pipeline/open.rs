@@ -52,7 +52,7 @@ impl<F: Frame> Pipeline<F> {
         self.counters.event(Event::ConnectionsOpened).add(1);
         self.counters.server(server.slot).connections.add(1);
         if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
-            self.clamp_offer(context.snapshot, frame, packet, index);
+            self.clamp_offer(context.snapshot, frame, packet);
         }
         self.inbound(context, frame, packet, index)
     }
@@ -209,13 +209,12 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The client's SYN tells the server how long its segments may be: no longer than what reaches the client.
-    fn clamp_offer(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &Packet, index: ConnectionIndex) {
-        let Ok(hop) = self.hop(snapshot, index, false) else {
+    fn clamp_offer(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &Packet) {
+        let Some(mtu) = snapshot.mtu_towards(&packet.key.source) else {
             return;
         };
-        let Some(hop) = snapshot.routes.hop(hop) else { return };
         let taken = tunnel::overhead(&packet.key.source) + tcp::HEADER;
-        self.clamp(frame, packet, usize::from(hop.mtu).saturating_sub(taken));
+        self.clamp(frame, packet, usize::from(mtu).saturating_sub(taken));
     }
 
     /// The table is full: a server that needs no entry is chosen by the client's tuple alone (rendezvous hashing), so that every packet of the connection, and a

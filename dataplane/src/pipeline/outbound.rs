@@ -47,11 +47,11 @@ impl<F: Frame> Pipeline<F> {
         if connection.method != ForwardingMethod::FullNat {
             return;
         }
-        let Some(hop) = snapshot.routes.hop(connection.hop_to_server) else {
+        let Some(mtu) = snapshot.mtu_towards(&connection.server) else {
             return;
         };
         let taken = tunnel::overhead(&connection.server) + tcp::HEADER + client_address::growth(&connection);
-        self.clamp(frame, packet, usize::from(hop.mtu).saturating_sub(taken));
+        self.clamp(frame, packet, usize::from(mtu).saturating_sub(taken));
     }
 
     /// Lowers the announced segment size to `limit`, but never below what every IPv4 host takes (RFC 9293 section 3.7.1: 536).
