@@ -4,4 +4,5 @@
 pub mod af_xdp;
 pub mod backend;
 pub mod cli;
+pub mod huge_pages;
 pub mod launch;

@@ -15,6 +15,10 @@ use ulvs_control::config::{self, Config, ConfigError};
 use ulvs_control::runtime::{self, Parts};
 use ulvs_dataplane::service::Loads;
 
+/// The connection tables are worth it.
+#[global_allocator]
+static ALLOCATOR: ulvs::huge_pages::HugePages = ulvs::huge_pages::HugePages;
+
 /// EX_CONFIG of sysexits.h
 const EXIT_CONFIG: u8 = 78;
 
