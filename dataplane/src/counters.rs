@@ -74,10 +74,10 @@ pub struct ServerTraffic {
 /// Everything that one worker shows of itself.
 #[derive(Debug)]
 pub struct Counters {
-    events: Box<[Counter]>,
-    drops: Box<[Counter]>,
-    punts: Box<[Counter]>,
-    replies: Box<[Counter]>,
+    events: [Counter; Event::ALL.len()],
+    drops: [Counter; DropReason::ALL.len()],
+    punts: [Counter; PuntReason::ALL.len()],
+    replies: [Counter; ReplyKind::ALL.len()],
     servers: Box<[ServerTraffic]>,
     /// Connections in the table now.
     pub connections: Counter,
@@ -97,19 +97,19 @@ pub struct Counters {
     pub generation: Counter,
 }
 
-fn zeroes<T: Default>(count: usize) -> Box<[T]> {
-    (0..count).map(|_| T::default()).collect()
+fn zeroes<const N: usize>() -> [Counter; N] {
+    std::array::from_fn(|_| Counter::default())
 }
 
 impl Counters {
     /// All zero, with room for `server_limit` servers.
     pub fn new(server_limit: usize) -> Counters {
         Counters {
-            events: zeroes(Event::ALL.len()),
-            drops: zeroes(DropReason::ALL.len()),
-            punts: zeroes(PuntReason::ALL.len()),
-            replies: zeroes(ReplyKind::ALL.len()),
-            servers: zeroes(server_limit),
+            events: zeroes(),
+            drops: zeroes(),
+            punts: zeroes(),
+            replies: zeroes(),
+            servers: (0..server_limit).map(|_| ServerTraffic::default()).collect(),
             connections: Counter::default(),
             held: Counter::default(),
             frames_free: Counter::default(),

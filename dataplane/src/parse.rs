@@ -71,6 +71,12 @@ impl Packet {
         matches!(self.fragment, Some(fragment) if fragment.offset != 0)
     }
 
+    /// Whether this is an ICMP message of either family.
+    #[inline]
+    pub fn is_icmp(&self) -> bool {
+        matches!(self.key.protocol, protocol::ICMP | protocol::ICMPV6)
+    }
+
     /// Bytes of transport header and payload.
     #[inline]
     pub fn transport_length(&self) -> usize {
@@ -163,10 +169,20 @@ fn arp_message(bytes: &[u8], at: usize) -> Parsed {
 #[inline]
 fn is_bad_destination(address: &Address) -> bool {
     if address.is_v4() {
-        let first = address.v4_octets()[0];
-        first == 0 || first == 127 || first >= 224
+        matches!(address.v4_octets()[0], 0 | 127)
     } else {
-        *address == Address::UNSPECIFIED
+        const LOOPBACK: Address = Address::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        *address == Address::UNSPECIFIED || *address == LOOPBACK
+    }
+}
+
+/// Multicast or broadcast. Routing protocols and neighbour discovery talk to groups, a balanced connection never does.
+#[inline]
+fn is_group(address: &Address) -> bool {
+    if address.is_v4() {
+        address.v4_octets()[0] >= 224
+    } else {
+        address.octets()[0] == 0xff
     }
 }
 
@@ -371,6 +387,10 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
 
 #[inline]
 fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
+    let is_balanced = matches!(packet.key.protocol, protocol::TCP | protocol::UDP | protocol::ICMP);
+    if is_balanced && is_group(&packet.key.destination) {
+        return Parsed::Drop(DropReason::MartianDestination);
+    }
     if packet.is_later_fragment() {
         return match packet.key.protocol {
             protocol::TCP | protocol::UDP => Parsed::Packet,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::fragments::{DatagramKey, Fragments, hash_key};
-use crate::conn::key::KeyHasher;
+use crate::conn::key::{Key, KeyHasher};
 use crate::conn::table::Table;
 use crate::conn::wheel;
 use crate::counters::{Counters, Event};
@@ -134,6 +134,14 @@ impl Staged {
     };
 }
 
+/// What every step needs to know beside the frame.
+#[derive(Clone, Copy, Debug)]
+struct Context<'a> {
+    now: Time,
+    snapshot: &'a Snapshot,
+    origin: Origin,
+}
+
 /// Where a frame came from.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
@@ -223,7 +231,12 @@ impl<F: Frame> Pipeline<F> {
             redirected: from.times,
             ports: from.ports,
         };
-        let outcome = self.one(now, &snapshot, origin, &mut frame, &mut staged);
+        let context = Context {
+            now,
+            snapshot: &snapshot,
+            origin,
+        };
+        let outcome = self.one(&context, &mut frame, &mut staged);
         self.snapshot = Some(snapshot);
         self.settle(frame, from.port, outcome, now, from.times);
     }
@@ -254,7 +267,12 @@ impl<F: Frame> Pipeline<F> {
                 redirected: 0,
                 ports: None,
             };
-            let outcome = self.one(now, &snapshot, origin, &mut frame, stage);
+            let context = Context {
+                now,
+                snapshot: &snapshot,
+                origin,
+            };
+            let outcome = self.one(&context, &mut frame, stage);
             self.settle(frame, port, outcome, now, 0);
         }
         self.staged = staged;
@@ -262,7 +280,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 1: whose is it? Ends with the hash of the tuple, where there is one.
-    #[inline]
+    #[inline(always)]
     fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F, staged: &mut Staged) {
         staged.hash = 0;
         staged.parsed = match self.link(snapshot, port, frame) {
@@ -298,101 +316,78 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Stage 2: what is to be done with it.
-    #[inline]
-    fn one(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, staged: &mut Staged) -> Outcome {
+    #[inline(always)]
+    fn one(&mut self, context: &Context<'_>, frame: &mut F, staged: &mut Staged) -> Outcome {
         let packet = &mut staged.packet;
         match staged.parsed {
-            Parsed::Packet if packet.fragment.is_some() => self.fragment(now, snapshot, origin, frame, packet),
-            Parsed::Packet => self.packet(now, snapshot, origin, frame, packet, staged.hash),
-            Parsed::Icmp => self.icmp(now, snapshot, origin, frame, packet),
-            Parsed::ArpRequest(at) => answer::arp(snapshot, origin, frame, at),
-            Parsed::Solicitation => answer::solicitation(snapshot, origin, frame, packet),
+            Parsed::Packet if packet.fragment.is_some() => self.fragment(context, frame, packet),
+            Parsed::Packet => self.packet(context, frame, packet, staged.hash),
+            Parsed::Icmp => self.icmp(context, frame, packet),
+            Parsed::ArpRequest(at) => answer::arp(context, frame, at),
+            Parsed::Solicitation => answer::solicitation(context, frame, packet),
             Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(reason)),
             Parsed::Drop(reason) => reason.into(),
         }
     }
 
     /// A TCP or UDP packet whose ports are known.
-    #[inline]
-    fn packet(
-        &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
-        frame: &mut F,
-        packet: &mut Packet,
-        hash: u64,
-    ) -> Outcome {
+    #[inline(always)]
+    fn packet(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet, hash: u64) -> Outcome {
         match self.table.find(hash, &packet.key) {
-            Some((index, false)) if !self.is_reused(packet, index) => {
-                self.inbound(now, snapshot, origin, frame, packet, index)
-            }
-            Some((index, true)) => self.outbound(now, snapshot, origin, frame, packet, index),
-            Some((index, false)) => {
-                self.end(index, Event::ConnectionsReused);
-                self.miss(now, snapshot, origin, frame, packet)
-            }
-            None => self.miss(now, snapshot, origin, frame, packet),
+            Some((index, false)) if !self.is_reused(packet, index) => self.inbound(context, frame, packet, index),
+            Some((index, true)) => self.outbound(context, frame, packet, index),
+            Some((index, false)) => self.open(context, frame, packet, Some(index)),
+            None => self.miss(context, frame, packet),
         }
     }
 
     /// No connection here: a new one, another worker's, or none of ours.
-    fn miss(&mut self, now: Time, snapshot: &Snapshot, origin: Origin, frame: &mut F, packet: &mut Packet) -> Outcome {
-        let owned = snapshot.interfaces.owned(&packet.key.destination);
+    fn miss(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
+        let owned = context.snapshot.interfaces.owned(&packet.key.destination);
         // Who owns it: for a client's packet and a NAT server's reply the client's address and port decide, for a FullNAT server's reply the local port.
         let owner = match owned {
             Some(OwnedAddress::Virtual) => self.owner_of_client(&packet.key.source, packet.key.source_port),
             Some(OwnedAddress::Local) => self.owner_of_local_port(packet.key.destination_port),
             None => self.owner_of_client(&packet.key.destination, packet.key.destination_port),
         };
-        if owner != self.settings.worker && (owned.is_some() || snapshot.services.is_server(&packet.key.source)) {
-            return self.redirect(origin, packet, owner);
+        if owner != self.settings.worker && (owned.is_some() || context.snapshot.services.is_server(&packet.key.source))
+        {
+            return self.redirect(context.origin, packet, owner);
         }
         match owned {
-            Some(OwnedAddress::Virtual) => self.open(now, snapshot, origin, frame, packet),
+            Some(OwnedAddress::Virtual) => self.open(context, frame, packet, None),
             Some(OwnedAddress::Local) => DropReason::NoConnection.into(),
-            None => self.route_plainly(now, snapshot, origin, frame, packet),
+            None => self.route_plainly(context, frame, packet),
         }
     }
 
     /// A packet that is not balanced but came here because its sender is a real server: the director is its router, as an LVS-NAT box is.
-    fn route_plainly(
-        &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
-        frame: &mut F,
-        packet: &mut Packet,
-    ) -> Outcome {
-        let is_icmp = !matches!(
-            packet.key.protocol,
-            crate::service::protocol::TCP | crate::service::protocol::UDP
-        );
-        if !is_icmp && !snapshot.services.is_server(&packet.key.source) {
+    fn route_plainly(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
+        let Key {
+            source, destination, ..
+        } = &packet.key;
+        // What comes back to a server in the same way is not ours, but for errors: those were looked up here.
+        let is_error = packet.is_icmp() && crate::forward::icmp_error::is_error(frame, packet);
+        let concerns_server =
+            context.snapshot.services.is_server(source) || is_error && context.snapshot.services.is_server(destination);
+        if !concerns_server {
             return DropReason::NotOurs.into();
         }
-        let hop = match snapshot.routes.find(&packet.key.destination) {
+        let hop = match context.snapshot.routes.find(&packet.key.destination) {
             RouteLookup::Hop(hop) => hop,
             RouteLookup::Unresolved(interface, address) => return Outcome::AwaitNeighbour(interface, address),
             RouteLookup::Nowhere => return DropReason::NoRoute.into(),
         };
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, 0) {
+        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, 0) {
             return outcome;
         }
         crate::forward::edit::decrement_ttl(frame, packet);
         crate::forward::edit::finish_checksum(frame, packet, false);
-        self.send(snapshot, frame, packet, hop)
+        self.send(context.snapshot, frame, packet, hop)
     }
 
     /// A fragment: all pieces of a datagram meet at one worker, which learns the ports from the first.
-    fn fragment(
-        &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
-        frame: &mut F,
-        packet: &mut Packet,
-    ) -> Outcome {
+    fn fragment(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
         let Some(fragment) = packet.fragment else {
             return DropReason::BadFragment.into();
         };
@@ -404,21 +399,25 @@ impl<F: Frame> Pipeline<F> {
         };
         let hash = self.settings.hasher.hash(&hash_key(&datagram));
         let meeting_point = (hash >> 32) as u8 % self.settings.workers;
-        if origin.redirected == 0 && meeting_point != self.settings.worker {
+        if context.origin.redirected == 0 && meeting_point != self.settings.worker {
             return Outcome::Redirect(meeting_point, None);
         }
         if packet.is_later_fragment() {
-            let Some(ports) = origin.ports.or_else(|| self.fragments.find(hash, &datagram, now)) else {
+            let Some(ports) = context
+                .origin
+                .ports
+                .or_else(|| self.fragments.find(hash, &datagram, context.now))
+            else {
                 return Outcome::AwaitFirstFragment(datagram);
             };
             (packet.key.source_port, packet.key.destination_port) = ports;
         } else if meeting_point == self.settings.worker {
             let ports = (packet.key.source_port, packet.key.destination_port);
-            self.fragments.remember(hash, &datagram, ports, now);
+            self.fragments.remember(hash, &datagram, ports, context.now);
             self.waiting.first_fragment_came(&datagram);
         }
         let hash = self.table.hash(&packet.key);
-        self.packet(now, snapshot, origin, frame, packet, hash)
+        self.packet(context, frame, packet, hash)
     }
 
     fn redirect(&self, origin: Origin, packet: &Packet, owner: u8) -> Outcome {
@@ -448,9 +447,14 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// Puts a frame where its outcome says, and counts the verdict.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, frame: F, port: PortIndex, outcome: Outcome, now: Time, redirected: u8) {
         let verdict = match outcome {
+            // What nearly every frame comes to. An empty one is what is left of a packet that went out in pieces.
+            Outcome::Done(Verdict::Transmit(port)) if !frame.head().is_empty() => {
+                self.counters.event(Event::Transmitted).add(1);
+                return self.output.transmit[usize::from(port.0)].push(frame);
+            }
             Outcome::Done(verdict) => verdict,
             Outcome::AwaitNeighbour(interface, address) => {
                 return self.await_neighbour(frame, port, interface, address, now);
@@ -471,16 +475,11 @@ impl<F: Frame> Pipeline<F> {
         };
         self.counters.count(verdict);
         match verdict {
-            Verdict::Transmit(port) | Verdict::Reply(_, port) => {
-                // An empty frame is what is left of a packet that went out in pieces.
-                if frame.head().is_empty() {
-                    self.output.free.push(frame);
-                } else {
-                    self.output.transmit[usize::from(port.0)].push(frame);
-                }
-            }
+            Verdict::Reply(_, port) => self.output.transmit[usize::from(port.0)].push(frame),
             Verdict::Punt(_) => self.output.punt.push((port, frame)),
-            Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => self.output.free.push(frame),
+            Verdict::Transmit(_) | Verdict::Drop(_) | Verdict::Redirect(_) | Verdict::Held => {
+                self.output.free.push(frame)
+            }
         }
     }
 
@@ -542,7 +541,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The hop towards the server or the client, looked up again when routes have changed since.
-    #[inline]
+    #[inline(always)]
     fn hop(&mut self, snapshot: &Snapshot, index: ConnectionIndex, towards_server: bool) -> Result<HopIndex, Outcome> {
         let version = snapshot.routes.version;
         let connection = self.table.get_mut(index);

@@ -76,6 +76,7 @@ fn main() {
         }
     }
     for method in [DirectRouting, Nat] {
+        expiry(&options, method);
         flood(&options, method);
     }
 }
@@ -207,6 +208,28 @@ fn opens(options: &Options, method: ForwardingMethod, scheduler: SchedulerKind, 
     });
     assert_eq!(rig.connections(), flows, "every packet made a connection");
     options.print(&name, flows, &timing);
+}
+
+/// Connections that end by their timers, oldest first and without a packet: what housekeeping costs for each.
+fn expiry(options: &Options, method: ForwardingMethod) {
+    let label = if method == Nat { "NAT" } else { "DR" };
+    let name = format!("expiry {label} v4 UDP");
+    if !options.wants(&name) || options.is_counted {
+        return;
+    }
+    let scheduler = SchedulerKind::Wlc;
+    let balance = Balance {
+        protocol: UDP,
+        method,
+        client: V4,
+        server: V4,
+        scheduler,
+    };
+    let flows = options.flows.iter().copied().max().unwrap_or(1).clamp(10_000, 1_000_000);
+    let mut rig = Rig::new(balance, flows as usize);
+    rig.open(flows);
+    let timing = rig.measure_expiry();
+    options.print(&name, flows as usize, &timing);
 }
 
 /// A flood of SYNs into a full table, alone and one to one with packets of the connections in it.

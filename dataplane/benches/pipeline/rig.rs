@@ -22,6 +22,8 @@ use crate::traffic::{self, ServerSide};
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 const BURSTS: usize = ROUND / BURST;
+/// What housekeeping ends at most in the turns of a round.
+const EXPIRED_PER_ROUND: usize = BURSTS * 128;
 /// How far the worker's clock goes on with each burst: 64 packets at 60 ns.
 const BURST_NS: u64 = 64 * 60;
 
@@ -42,12 +44,13 @@ pub struct Rig {
 pub struct Timing(Vec<f64>);
 
 impl Timing {
-    fn of(mut rounds: Vec<Duration>) -> Timing {
+    /// For rounds of so many packets, or whatever else is counted.
+    fn of(mut rounds: Vec<Duration>, count: usize) -> Timing {
         rounds.sort();
         Timing(
             rounds
                 .iter()
-                .map(|round| round.as_nanos() as f64 / ROUND as f64)
+                .map(|round| round.as_nanos() as f64 / count as f64)
                 .collect(),
         )
     }
@@ -93,7 +96,7 @@ pub fn harness(rounds: usize) -> Timing {
         times.push(start.elapsed());
         io.pool.append(&mut io.sent);
     }
-    Timing::of(times)
+    Timing::of(times, ROUND)
 }
 
 impl Rig {
@@ -232,7 +235,27 @@ impl Rig {
             self.drain();
         }
         assert!(self.worker.pipeline().output.spare.len() <= SPARE_FRAMES);
-        Timing::of(times)
+        Timing::of(times, ROUND)
+    }
+
+    /// Times the end of all connections by their timers: nothing but housekeeping, per connection.
+    pub fn measure_expiry(&mut self) -> Timing {
+        self.now = self.now + Time::from_secs(1000).0;
+        let mut times = Vec::with_capacity(self.connections() / EXPIRED_PER_ROUND + 1);
+        // First the wheel turns to where they are.
+        let all = self.connections();
+        while self.connections() == all {
+            timed_turns(&mut self.worker, &mut self.now);
+        }
+        while self.connections() > 2 * EXPIRED_PER_ROUND {
+            let (before, start) = (self.connections(), Instant::now());
+            timed_turns(&mut self.worker, &mut self.now);
+            let elapsed = start.elapsed();
+            if before - self.connections() == EXPIRED_PER_ROUND {
+                times.push(elapsed);
+            }
+        }
+        Timing::of(times, EXPIRED_PER_ROUND)
     }
 
     /// Verdict "transmit" so far.

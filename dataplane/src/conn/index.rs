@@ -131,7 +131,7 @@ impl Index {
     }
 
     /// The reference for which `is_it` says yes, among those with the hash's tag.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(Reference) -> bool) -> Option<Reference> {
         let tag = tag_of(hash);
         let mut bucket = &self.buckets[hash as usize & self.mask];

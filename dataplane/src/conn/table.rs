@@ -85,6 +85,12 @@ impl Table {
         self.used == 0
     }
 
+    /// Whether no entry is left.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.free == NONE
+    }
+
     /// Connections that fit.
     pub fn capacity(&self) -> usize {
         self.entries.len()
@@ -233,3 +239,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ const TICK_SHIFT: u32 = 26;
 const LEVELS: usize = 4;
 const SLOT_BITS: u32 = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
+/// Empty ticks passed over per call: after the machine slept for a month, a burst must not wait until all of them are.
+const STEPS: u32 = 4096;
 /// Marks `previous` of a first entry; the rest of it is the list's number.
 const HEAD: u32 = 1 << 31;
 /// `previous` of an entry in no list.
@@ -116,8 +118,9 @@ impl Wheel {
     }
 
     /// Works the lists through up to `now`, touching at most `budget` entries, and returns the next entry whose deadline has passed, unlinked; `None`
-    /// when there is none or the budget is used up. Call it again for more.
+    /// when there is none, the budget is used up, or enough empty ticks were passed over for once. Call it again for more.
     pub fn next_expired(&mut self, entries: &mut [Connection], now: u32, budget: &mut u32) -> Option<u32> {
+        let mut steps = STEPS;
         while is_due(self.current, now) {
             // A coarser list comes up when all finer digits of the tick are zero.
             let mut list = self.current as usize % SLOTS;
@@ -131,9 +134,10 @@ impl Wheel {
             }
             let first = self.heads[list];
             if first == NONE {
-                if self.current == now {
+                if self.current == now || steps == 0 {
                     return None;
                 }
+                steps -= 1;
                 self.current = self.current.wrapping_add(1);
                 continue;
             }

@@ -46,7 +46,7 @@ fn toa_length(connection: &Connection) -> usize {
 /// Inserts what is due into a client's packet and shifts its sequence number. `room`: bytes that the packet may grow by before it is too big for the path.
 ///
 /// # Errors
-/// `NoHeadroom`; `TooBig` when a PROXY header does not fit, which is never so for peers that heed the clamped segment size.
+/// `NoHeadroom`; `ProxyFragment`; `TooBig` when a PROXY header does not fit, which is never so for peers that heed the clamped segment size.
 pub fn inbound<F: Frame>(
     frame: &mut F,
     packet: &mut Packet,
@@ -56,13 +56,21 @@ pub fn inbound<F: Frame>(
     if connection.client_address == ClientAddress::Hidden {
         return Ok(Inserted::Nothing);
     }
-    if packet.fragment.is_some() {
-        return fragment(packet, connection);
+    // Nothing goes into a fragment: it would move the others' data (RFC 791: their offsets are in their own headers). TOA goes on another segment then; a PROXY
+    // header that is missing or in the wrong place would be taken for the client's data, so such packets end here, all of their fragments alike.
+    let is_datagram = packet.key.protocol == protocol::UDP;
+    if packet.is_later_fragment() {
+        let is_headed = is_datagram && connection.client_address == ClientAddress::ProxyV2;
+        return if is_headed {
+            Err(DropReason::ProxyFragment)
+        } else {
+            Ok(Inserted::Nothing)
+        };
     }
     if connection.client_address == ClientAddress::Toa {
         return toa(frame, packet, connection, room);
     }
-    if packet.key.protocol == protocol::UDP {
+    if is_datagram {
         return proxy(frame, packet, connection, room);
     }
     let is_bare = packet.tcp_flags & (tcp::SYN | tcp::RST) == 0;
@@ -79,17 +87,6 @@ pub fn inbound<F: Frame>(
     Ok(Inserted::Nothing)
 }
 
-/// What is inserted into one fragment moves the others' data (RFC 791: their offsets are in their own headers). TOA goes on a later segment then; a PROXY header
-/// that is missing or in the wrong place would be taken for the client's data, so such packets end here.
-fn fragment(packet: &Packet, connection: &Connection) -> Result<Inserted, DropReason> {
-    match connection.client_address {
-        ClientAddress::ProxyV2 => Err(DropReason::ProxyFragment),
-        _ if packet.is_later_fragment() => Ok(Inserted::Nothing),
-        _ if connection.is(flag::CLIENT_ADDRESS_KNOWN) => Ok(Inserted::Nothing),
-        _ => Ok(Inserted::NoRoom),
-    }
-}
-
 fn toa<F: Frame>(
     frame: &mut F,
     packet: &mut Packet,
@@ -99,6 +96,9 @@ fn toa<F: Frame>(
     let due = packet.tcp_flags & (tcp::SYN | tcp::RST | tcp::ACK) == tcp::ACK;
     if !due || connection.is(flag::CLIENT_ADDRESS_KNOWN) {
         return Ok(Inserted::Nothing);
+    }
+    if packet.fragment.is_some() {
+        return Ok(Inserted::NoRoom);
     }
     let length = toa_length(connection);
     let header = tcp::header_length(&frame.head()[packet.transport..]);
@@ -127,6 +127,9 @@ fn proxy<F: Frame>(
     connection: &Connection,
     room: usize,
 ) -> Result<Inserted, DropReason> {
+    if packet.fragment.is_some() {
+        return Err(DropReason::ProxyFragment);
+    }
     let length = proxy_v2::length(&connection.client);
     if length > room {
         return Err(DropReason::TooBig);

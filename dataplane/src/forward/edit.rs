@@ -20,16 +20,18 @@ fn checksum_offset(ip_protocol: u8) -> usize {
     }
 }
 
-/// Sum of addresses and ports of a tuple.
 #[inline(always)]
-fn sum_of_key(key: &Key) -> Sum {
-    Sum::of_address(&key.source)
-        .plus(Sum::of_address(&key.destination))
-        .plus(Sum(u32::from(key.source_port) + u32::from(key.destination_port)))
+fn sum_of_addresses(key: &Key) -> Sum {
+    Sum::of_address(&key.source).plus(Sum::of_address(&key.destination))
+}
+
+#[inline(always)]
+fn sum_of_ports(key: &Key) -> Sum {
+    Sum(u32::from(key.source_port) + u32::from(key.destination_port))
 }
 
 /// Corrects the transport checksum after what it covers changed by `delta`. An unfinished checksum is left for [`finish_checksum`].
-#[inline]
+#[inline(always)]
 pub fn patch_transport_checksum<F: Frame>(frame: &mut F, packet: &Packet, delta: Sum) {
     if packet.partial_checksum || packet.is_later_fragment() {
         return;
@@ -85,7 +87,7 @@ fn addresses(bytes: &[u8], packet: &Packet) -> (crate::address::Address, crate::
 }
 
 /// Takes one from the time to live, which the caller has checked to be more than one.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
     let ip = &mut frame.head_mut()[packet.ip..];
     match packet.family {
@@ -100,33 +102,33 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
 ///
 /// # Errors
 /// `NoUdpChecksum`, `NoHeadroom`.
-#[inline]
+#[inline(always)]
 pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identification: u16) -> Result<(), DropReason> {
-    let delta = sum_of_key(new).minus(sum_of_key(&packet.key));
+    // The addresses stand in the IPv4 header's checksum and in the transport's, the ports only in that.
+    let addresses = sum_of_addresses(new).minus(sum_of_addresses(&packet.key));
     if new.source.family() != packet.family {
         change_family(frame, packet, new, identification)?;
     } else {
-        put_addresses(frame.head_mut(), packet, new);
+        put_addresses(frame.head_mut(), packet, new, addresses);
     }
     if !packet.is_later_fragment() {
         let bytes = frame.head_mut();
         tcp::put_ports(&mut bytes[packet.transport..], new.source_port, new.destination_port);
     }
+    let delta = addresses.plus(sum_of_ports(new)).minus(sum_of_ports(&packet.key));
     patch_transport_checksum(frame, packet, delta);
     packet.key = *new;
     Ok(())
 }
 
-#[inline]
-fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key) {
+#[inline(always)]
+fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key, delta: Sum) {
     let ip = &mut bytes[packet.ip..];
     match packet.family {
         Family::V4 => {
-            let old = Sum::of_address(&packet.key.source).plus(Sum::of_address(&packet.key.destination));
-            let sum = Sum::of_address(&new.source).plus(Sum::of_address(&new.destination));
             ip[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&new.source.v4_octets());
             ip[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&new.destination.v4_octets());
-            ipv4::patch_checksum(ip, sum.minus(old));
+            ipv4::patch_checksum(ip, delta);
         }
         Family::V6 => {
             ip[ipv6::SOURCE..ipv6::SOURCE + 16].copy_from_slice(new.source.octets());
@@ -329,12 +331,23 @@ pub fn clamp_mss<F: Frame>(frame: &mut F, packet: &Packet, limit: u16) -> bool {
     true
 }
 
+/// Cuts off what pads the frame behind the packet: inside a tunnel, or with something inserted, it would only make the frame longer. Linux does so too.
+#[inline]
+pub fn trim<F: Frame>(frame: &mut F, packet: &Packet) {
+    let end = packet.ip + packet.ip_length;
+    if frame.head().len() > end {
+        // Shorter than the buffer as it is, so it cannot fail.
+        let _ = frame.set_length(end);
+    }
+}
+
 /// Writes the link-layer header for a next hop; the frame is ready to go out of its port then.
 ///
 /// # Errors
 /// `NoHeadroom`.
-#[inline]
+#[inline(always)]
 pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Result<(), DropReason> {
+    trim(frame, packet);
     let header = hop.link_header();
     let (have, need) = (packet.ip, header.len());
     if need > have {
@@ -349,7 +362,11 @@ pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> R
         Family::V6 => ethernet::IPV6,
     };
     let bytes = frame.head_mut();
-    bytes[..need].copy_from_slice(header);
+    // With a length that is known here, copying takes a few instructions; else it is a call.
+    match header.first_chunk::<{ ethernet::HEADER + ethernet::TAG }>() {
+        Some(tagged) => bytes[..tagged.len()].copy_from_slice(tagged),
+        None => bytes[..ethernet::HEADER].copy_from_slice(&header[..ethernet::HEADER]),
+    }
     put_u16(bytes, need - 2, ethertype);
     Ok(())
 }

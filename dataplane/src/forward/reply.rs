@@ -64,7 +64,37 @@ pub fn solicited_target<F: Frame>(frame: &F, packet: &Packet) -> Result<Address,
     }
     let mut target = [0; 16];
     target.copy_from_slice(&message[TARGET..TARGET + 16]);
+    let options = &message[TARGET + 16..length];
+    let is_detection = packet.key.source == Address::UNSPECIFIED;
+    let is_valid_detection = is_solicited_node(&packet.key.destination) && !has_source_mac(options);
+    if target[0] == 0xff || !are_whole(options) || is_detection && !is_valid_detection {
+        return Err(DropReason::BadNeighbourDiscovery);
+    }
     Ok(Address::v6(target))
+}
+
+/// The options of a neighbour discovery message as (type, length in bytes); ends at one whose length is 0 or too long.
+fn discovery_options(mut options: &[u8]) -> impl Iterator<Item = (u8, usize)> {
+    std::iter::from_fn(move || {
+        let (&kind, &units) = (options.first()?, options.get(1)?);
+        let length = usize::from(units) * 8;
+        options = options.get(length.max(8)..)?;
+        (length > 0).then_some((kind, length))
+    })
+}
+
+fn are_whole(options: &[u8]) -> bool {
+    discovery_options(options).map(|(_, length)| length).sum::<usize>() == options.len()
+}
+
+fn has_source_mac(options: &[u8]) -> bool {
+    const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
+    discovery_options(options).any(|(kind, _)| kind == SOURCE_LINK_LAYER_ADDRESS)
+}
+
+/// ff02::1:ff00:0/104 (RFC 4291 section 2.7.1).
+fn is_solicited_node(address: &Address) -> bool {
+    address.octets()[..13] == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff]
 }
 
 fn icmpv6_checksum_is_right(source: &Address, destination: &Address, message: &[u8]) -> bool {
@@ -149,6 +179,7 @@ pub fn is_echo_request<F: Frame>(frame: &F, packet: &Packet) -> bool {
 
 /// Turns an echo request into the reply (RFC 1122 section 3.2.2.6, RFC 4443 section 4.2).
 pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, own: &Mac) {
+    super::edit::trim(frame, packet);
     turn_link_header(frame, own);
     let bytes = frame.head_mut();
     let ip = &mut bytes[packet.ip..];
@@ -195,8 +226,7 @@ pub enum OwnError {
 /// Whether the sender of this packet may be told about an error at all (RFC 1122 section 3.2.2, RFC 4443 section 2.4 e): not about an error, not about later
 /// fragments, not about what came to a group on the link layer, not when the source is nobody.
 pub fn may_be_told<F: Frame>(frame: &F, packet: &Packet) -> bool {
-    let is_icmp = matches!(packet.key.protocol, protocol::ICMP | protocol::ICMPV6);
-    let is_error = is_icmp && super::icmp_error::is_error(frame, packet);
+    let is_error = packet.is_icmp() && super::icmp_error::is_error(frame, packet);
     !is_error
         && !packet.is_later_fragment()
         && !ethernet::is_group(&ethernet::destination(frame.head()))

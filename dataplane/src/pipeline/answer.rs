@@ -1,11 +1,10 @@
 //! Answers of the director's own: ARP, neighbour advertisements, ICMP errors.
 
-use super::{Origin, Outcome, Pipeline};
+use super::{Context, Outcome, Pipeline};
 use crate::address::{Address, Family};
 use crate::forward::reply::{self, OwnError};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::verdict::{DropReason, PuntReason, ReplyKind, Verdict};
 use crate::wire::ethernet;
@@ -42,28 +41,37 @@ impl RateLimit {
 }
 
 /// An ARP request: answered when it asks for an address of ours.
-pub(super) fn arp<F: Frame>(snapshot: &Snapshot, origin: Origin, frame: &mut F, at: usize) -> Outcome {
+pub(super) fn arp<F: Frame>(context: &Context<'_>, frame: &mut F, at: usize) -> Outcome {
     let target = reply::arp_target(frame.head(), at);
-    if snapshot.interfaces.owned(&target).is_none() {
+    if context.snapshot.interfaces.owned(&target).is_none() {
         return Outcome::Done(Verdict::Punt(PuntReason::Arp));
     }
-    match reply::arp(frame, at, &snapshot.interfaces.get(origin.interface).mac) {
-        Ok(()) => Outcome::Done(Verdict::Reply(ReplyKind::Arp, origin.port)),
+    match reply::arp(
+        frame,
+        at,
+        &context.snapshot.interfaces.get(context.origin.interface).mac,
+    ) {
+        Ok(()) => Outcome::Done(Verdict::Reply(ReplyKind::Arp, context.origin.port)),
         Err(reason) => reason.into(),
     }
 }
 
 /// A neighbour solicitation: answered when it asks for an address of ours.
-pub(super) fn solicitation<F: Frame>(snapshot: &Snapshot, origin: Origin, frame: &mut F, packet: &Packet) -> Outcome {
+pub(super) fn solicitation<F: Frame>(context: &Context<'_>, frame: &mut F, packet: &Packet) -> Outcome {
     let target = match reply::solicited_target(frame, packet) {
         Ok(target) => target,
         Err(reason) => return reason.into(),
     };
-    if snapshot.interfaces.owned(&target).is_none() {
+    if context.snapshot.interfaces.owned(&target).is_none() {
         return Outcome::Done(Verdict::Punt(PuntReason::NeighbourDiscovery));
     }
-    match reply::advertisement(frame, packet, &target, &snapshot.interfaces.get(origin.interface).mac) {
-        Ok(()) => Outcome::Done(Verdict::Reply(ReplyKind::Neighbour, origin.port)),
+    match reply::advertisement(
+        frame,
+        packet,
+        &target,
+        &context.snapshot.interfaces.get(context.origin.interface).mac,
+    ) {
+        Ok(()) => Outcome::Done(Verdict::Reply(ReplyKind::Neighbour, context.origin.port)),
         Err(reason) => reason.into(),
     }
 }
@@ -72,23 +80,21 @@ impl<F: Frame> Pipeline<F> {
     /// Tells the sender of a packet what is wrong with it, or drops it as `otherwise` when it may not be told.
     pub(super) fn tell_sender(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &Packet,
         error: OwnError,
         otherwise: DropReason,
     ) -> Outcome {
-        let interface = snapshot.interfaces.get(origin.interface);
+        let interface = context.snapshot.interfaces.get(context.origin.interface);
         // The kernel answers in the name of the address that was meant when that is its own (a virtual or local address), else as the router.
-        let source = match snapshot.interfaces.owned(&packet.key.destination) {
+        let source = match context.snapshot.interfaces.owned(&packet.key.destination) {
             Some(_) => Some(packet.key.destination),
             None => own_address(interface.address_v4, interface.address_v6, packet.family),
         };
         let Some(source) = source else { return otherwise.into() };
         let came_to_us = ethernet::destination(frame.head()) == interface.mac;
-        if !came_to_us || !reply::may_be_told(frame, packet) || !self.own_errors.take(now) {
+        if !came_to_us || !reply::may_be_told(frame, packet) || !self.own_errors.take(context.now) {
             return otherwise.into();
         }
         let kind = match error {
@@ -97,7 +103,7 @@ impl<F: Frame> Pipeline<F> {
             OwnError::PortUnreachable | OwnError::HostUnreachable => ReplyKind::Unreachable,
         };
         match reply::error(frame, packet, error, &source, &interface.mac) {
-            Ok(()) => Outcome::Done(Verdict::Reply(kind, origin.port)),
+            Ok(()) => Outcome::Done(Verdict::Reply(kind, context.origin.port)),
             Err(reason) => reason.into(),
         }
     }

@@ -1,6 +1,6 @@
 //! ICMP: echo requests for our addresses, and errors about balanced connections.
 
-use super::{Origin, Outcome, Pipeline};
+use super::{Context, Outcome, Pipeline};
 use crate::conn::key::Key;
 use crate::counters::Event;
 use crate::forward::{client_address, edit, icmp_error, reply};
@@ -8,47 +8,35 @@ use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::ForwardingMethod;
 use crate::snapshot::{OwnedAddress, Snapshot};
-use crate::time::Time;
 use crate::verdict::{DropReason, ReplyKind, Verdict};
 
 impl<F: Frame> Pipeline<F> {
-    pub(super) fn icmp(
-        &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
-        frame: &mut F,
-        packet: &mut Packet,
-    ) -> Outcome {
+    pub(super) fn icmp(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
         if !reply::icmp_checksum_is_right(frame, packet) {
             return DropReason::BadIcmp.into();
         }
-        let is_ours = snapshot.interfaces.owned(&packet.key.destination).is_some();
+        let is_ours = context.snapshot.interfaces.owned(&packet.key.destination).is_some();
         if is_ours && reply::is_echo_request(frame, packet) {
-            reply::echo(frame, packet, &snapshot.interfaces.get(origin.interface).mac);
-            return Outcome::Done(Verdict::Reply(ReplyKind::Echo, origin.port));
+            reply::echo(
+                frame,
+                packet,
+                &context.snapshot.interfaces.get(context.origin.interface).mac,
+            );
+            return Outcome::Done(Verdict::Reply(ReplyKind::Echo, context.origin.port));
         }
         if !icmp_error::is_error(frame, packet) {
             let otherwise = DropReason::NotOurs;
             return if is_ours {
                 otherwise.into()
             } else {
-                self.route_plainly(now, snapshot, origin, frame, packet)
+                self.route_plainly(context, frame, packet)
             };
         }
-        self.icmp_error(now, snapshot, origin, frame, packet, is_ours)
+        self.icmp_error(context, frame, packet, is_ours)
     }
 
     /// An error goes to the side whose packet it is about.
-    fn icmp_error(
-        &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
-        frame: &mut F,
-        packet: &mut Packet,
-        is_ours: bool,
-    ) -> Outcome {
+    fn icmp_error(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet, is_ours: bool) -> Outcome {
         let quotation = match icmp_error::quotation(frame, packet) {
             Ok(quotation) => quotation,
             Err(reason) => return reason.into(),
@@ -57,18 +45,18 @@ impl<F: Frame> Pipeline<F> {
         let towards_us = quotation.key.reversed();
         let hash = self.table.hash(&towards_us);
         let Some((index, is_outbound)) = self.table.find(hash, &towards_us) else {
-            let owner = self.owner_of_quoted(snapshot, &quotation.key);
-            if owner != self.settings.worker && origin.redirected == 0 {
+            let owner = self.owner_of_quoted(context.snapshot, &quotation.key);
+            if owner != self.settings.worker && context.origin.redirected == 0 {
                 return Outcome::Redirect(owner, None);
             }
             if is_ours {
                 return DropReason::NoConnection.into();
             }
-            return self.route_plainly(now, snapshot, origin, frame, packet);
+            return self.route_plainly(context, frame, packet);
         };
         let connection = *self.table.get(index);
         let towards_server = !is_outbound;
-        let hop = match self.hop(snapshot, index, towards_server) {
+        let hop = match self.hop(context.snapshot, index, towards_server) {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
@@ -78,9 +66,15 @@ impl<F: Frame> Pipeline<F> {
         edit::decrement_ttl(frame, packet);
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
-            self.counters.event(Event::IcmpErrorsTranslated).add(1);
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
-            return self.send_unchanged(snapshot, frame, packet, hop, is_tunnel.then_some(connection.server));
+            let outcome = self.send_unchanged(
+                context.snapshot,
+                frame,
+                packet,
+                hop,
+                is_tunnel.then_some(connection.server),
+            );
+            return self.delivered(outcome);
         }
         let target = if towards_server {
             icmp_error::to_server(packet, &connection)
@@ -89,11 +83,19 @@ impl<F: Frame> Pipeline<F> {
         };
         match icmp_error::translate(frame, packet, &quotation, &target) {
             Ok(()) => {
-                self.counters.event(Event::IcmpErrorsTranslated).add(1);
-                self.send(snapshot, frame, packet, hop)
+                let outcome = self.send(context.snapshot, frame, packet, hop);
+                self.delivered(outcome)
             }
             Err(reason) => reason.into(),
         }
+    }
+
+    /// Counts an error that goes out.
+    fn delivered(&self, outcome: Outcome) -> Outcome {
+        if matches!(outcome, Outcome::Done(Verdict::Transmit(_))) {
+            self.counters.event(Event::IcmpErrorsTranslated).add(1);
+        }
+        outcome
     }
 
     /// The owner of the connection that a quoted packet belongs to.

@@ -1,6 +1,6 @@
 //! A client's packet of a connection that we have: towards the server.
 
-use super::{Origin, Outcome, Pipeline};
+use super::{Context, Outcome, Pipeline};
 use crate::address::{Address, Family};
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::key::Key;
@@ -39,68 +39,68 @@ impl<F: Frame> Pipeline<F> {
     #[inline]
     pub(super) fn inbound(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         index: ConnectionIndex,
     ) -> Outcome {
-        let hop = match self.hop(snapshot, index, true) {
+        let hop = match self.hop(context.snapshot, index, true) {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
-        let connection = *self.table.get(index);
-        if !self.servers[connection.server_slot.0 as usize].is_available {
+        let connection = self.table.get(index);
+        let (method, server, slot) = (connection.method, connection.server, connection.server_slot);
+        if !self.servers[slot.0 as usize].is_available {
             return DropReason::ServerRemoved.into();
         }
-        let growth = match connection.method {
-            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server) as isize,
-            _ => edit::growth(packet, connection.server.family()),
+        let growth = match method {
+            ForwardingMethod::Tunnel => tunnel::overhead(&server) as isize,
+            _ => edit::growth(packet, server.family()),
         };
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
+        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
             return outcome;
         }
-        let limit = fits(snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu), growth);
+        let limit = fits(context.snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu), growth);
         let bytes = packet.ip_length as u64;
         // What may be cut can grow past the path's size.
         let room = if packet.dont_fragment { limit } else { 65_535 }.saturating_sub(packet.ip_length);
+        let connection = self.table.get(index);
         // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
-        match client_address::inbound(frame, packet, &connection, room) {
+        match client_address::inbound(frame, packet, connection, room) {
             Ok(Inserted::Nothing) => {}
             Ok(Inserted::Toa) => self.counters.event(Event::ToaInserted).add(1),
             Ok(Inserted::NoRoom) => self.counters.event(Event::ToaNoRoom).add(1),
             Ok(Inserted::Proxy) => self.counters.event(Event::ProxyHeaders).add(1),
             Err(DropReason::TooBig) => {
-                let mtu = limit.saturating_sub(client_address::growth(&connection));
+                let mtu = limit.saturating_sub(client_address::growth(connection));
                 let error = OwnError::TooBig(mtu as u16);
-                return self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig);
+                return self.tell_sender(context, frame, packet, error, DropReason::TooBig);
             }
             Err(reason) => return reason.into(),
         }
-        let traffic = self.counters.server(connection.server_slot);
+        let traffic = self.counters.server(slot);
         traffic.packets_in.add(1);
         traffic.bytes_in.add(bytes);
-        self.advance(now, snapshot, index, packet, false);
+        self.advance(context.now, context.snapshot, index, packet, false);
         edit::decrement_ttl(frame, packet);
-        match connection.method {
+        match method {
             ForwardingMethod::DirectRouting => {
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(snapshot, frame, packet, hop, None)
+                self.send_unchanged(context.snapshot, frame, packet, hop, None)
             }
             ForwardingMethod::Tunnel => {
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(snapshot, frame, packet, hop, Some(connection.server))
+                self.send_unchanged(context.snapshot, frame, packet, hop, Some(server))
             }
             ForwardingMethod::Nat | ForwardingMethod::FullNat => {
-                let to_server = connection.outbound_key().reversed();
-                self.send_rewritten(snapshot, frame, packet, hop, &to_server)
+                let to_server = self.table.get(index).outbound_key().reversed();
+                self.send_rewritten(context.snapshot, frame, packet, hop, &to_server)
             }
         }
     }
 
     /// State, timer and the server's load, after a packet of a connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn advance(
         &mut self,
         now: Time,
@@ -145,16 +145,10 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The checks of a router before it forwards: time to live, and whether the packet fits. `growth`: see [`edit::growth`]. `None`: go on.
-    #[inline]
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call per packet; a struct would only rename them"
-    )]
+    #[inline(always)]
     pub(super) fn refuse_to_forward(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &Packet,
         hop: HopIndex,
@@ -163,9 +157,9 @@ impl<F: Frame> Pipeline<F> {
         // RFC 1812 section 5.3.1; the kernel's IPVS decrements in every method, DR too.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
-            return Some(self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise));
+            return Some(self.tell_sender(context, frame, packet, error, otherwise));
         }
-        let Some(hop) = snapshot.routes.hop(hop) else {
+        let Some(hop) = context.snapshot.routes.hop(hop) else {
             return Some(DropReason::NoRoute.into());
         };
         let limit = fits(hop.mtu, growth);
@@ -178,11 +172,11 @@ impl<F: Frame> Pipeline<F> {
             return None;
         }
         let error = OwnError::TooBig(limit as u16);
-        Some(self.tell_sender(now, snapshot, origin, frame, packet, error, DropReason::TooBig))
+        Some(self.tell_sender(context, frame, packet, error, DropReason::TooBig))
     }
 
     /// NAT and FullNAT: the new tuple, a segment size that fits, and off.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_rewritten(
         &mut self,
         snapshot: &Snapshot,
@@ -262,7 +256,10 @@ impl<F: Frame> Pipeline<F> {
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(next_hop.mtu) - tunnel::overhead(&server);
+        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server));
+        if packet.ip_length > limit && packet.dont_fragment {
+            return DropReason::TooBig.into();
+        }
         if packet.ip_length <= limit {
             self.identification = self.identification.wrapping_add(1);
             if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {
@@ -286,7 +283,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// The last step: link-layer header and the queue of the port; in pieces where it has to be.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &mut Packet, hop: HopIndex) -> Outcome {
         let Some(next_hop) = snapshot.routes.hop(hop) else {
             return DropReason::NoRoute.into();

@@ -1,8 +1,8 @@
 //! A packet to a service without a connection: the start of one, in most cases.
 
-use super::{Origin, Outcome, Pipeline};
-use crate::conn::connection::{Connection, flag};
-use crate::conn::key::Key;
+use super::{Context, Outcome, Pipeline};
+use crate::conn::connection::{Connection, ConnectionIndex, flag};
+use crate::conn::key::{Key, KeyHasher};
 use crate::conn::state::ConnectionState;
 use crate::conn::tcp_state;
 use crate::conn::timeouts::NEW_CONNECTION_TIMEOUT_S;
@@ -25,56 +25,96 @@ const LOCAL_PORT_TRIES: u32 = 64;
 const STATELESS_MEMORY: Time = Time::from_secs(900);
 
 impl<F: Frame> Pipeline<F> {
+    /// `over`: the client's connection of before with the same ports, which is over and makes room for the new one.
     pub(super) fn open(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
+        over: Option<ConnectionIndex>,
     ) -> Outcome {
+        // One that is over makes room for the new one.
+        let is_full = over.is_none() && self.table.is_full();
+        let chosen = self.choose(context, frame, packet, is_full);
+        // The kernel takes the old connection out by its timer, after the new server was picked: until then it counts, and keeps its local port.
+        if let Some(over) = over {
+            self.end(over, Event::ConnectionsReused);
+        }
+        let (service, server, connection) = match chosen {
+            Ok(chosen) => chosen,
+            Err(outcome) => return outcome,
+        };
+        self.end_namesake(&connection);
+        let Ok(index) = self.table.insert(connection) else {
+            return self.forward_stateless(context, frame, packet, service);
+        };
+        self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
+        self.counters.event(Event::ConnectionsOpened).add(1);
+        self.counters.server(server.slot).connections.add(1);
+        if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
+            self.clamp_offer(context.snapshot, frame, packet);
+        }
+        self.inbound(context, frame, packet, index)
+    }
+
+    /// The service, the server and the entry for a new connection.
+    fn choose<'a>(
+        &mut self,
+        context: &Context<'a>,
+        frame: &mut F,
+        packet: &mut Packet,
+        is_full: bool,
+    ) -> Result<(&'a Service, &'a Server, Connection), Outcome> {
         let Key {
             destination: address,
             destination_port: port,
             protocol,
             ..
         } = packet.key;
-        let Some(service) = snapshot.services.find(&ServiceKey {
+        let Some(service) = context.snapshot.services.find(&ServiceKey {
             protocol,
             address,
             port,
         }) else {
-            return DropReason::NoService.into();
+            return Err(DropReason::NoService.into());
         };
         if packet.is_later_fragment() || !may_open(packet) {
-            if now < self.stateless_until {
-                return self.forward_stateless(now, snapshot, origin, frame, packet, service);
+            if context.now < self.stateless_until {
+                return Err(self.forward_stateless(context, frame, packet, service));
             }
-            return DropReason::NotFirstPacket.into();
+            return Err(DropReason::NotFirstPacket.into());
+        }
+        // Nobody else sends from an address of ours: the kernel calls such a source martian too.
+        if context.snapshot.interfaces.owned(&packet.key.source).is_some() {
+            return Err(DropReason::MartianSource.into());
         }
         // Kernel: time to live is looked at after scheduling; before it, a traceroute would leave connections behind.
         if packet.ttl <= 1 {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
-            return self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise);
+            return Err(self.tell_sender(context, frame, packet, error, otherwise));
+        }
+        // First of all: in a flood, scheduling for nothing would be most of the work.
+        if is_full {
+            return Err(self.forward_stateless(context, frame, packet, service));
         }
         let Some(server) = self.pick(service, &packet.key) else {
             let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
-            return self.tell_sender(now, snapshot, origin, frame, packet, error, otherwise);
+            return Err(self.tell_sender(context, frame, packet, error, otherwise));
         };
-        let connection = match self.compose(now, snapshot, frame, packet, service, server) {
-            Ok(connection) => connection,
-            Err(reason) => return reason.into(),
-        };
-        let Ok(index) = self.table.insert(connection) else {
-            return self.forward_stateless(now, snapshot, origin, frame, packet, service);
-        };
-        self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
-        self.counters.event(Event::ConnectionsOpened).add(1);
-        self.counters.server(server.slot).connections.add(1);
-        if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
-            self.clamp_offer(snapshot, frame, packet);
+        let connection = self.compose(context.now, context.snapshot, frame, packet, service, server)?;
+        Ok((service, server, connection))
+    }
+
+    /// With NAT, a client that uses one port for two services which share a server looks to that server like one and the same. Its replies can belong to one
+    /// connection only: the new one, as in the kernel, where the newest is found first.
+    fn end_namesake(&mut self, connection: &Connection) {
+        if connection.method != ForwardingMethod::Nat {
+            return;
         }
-        self.inbound(now, snapshot, origin, frame, packet, index)
+        let reply = connection.outbound_key();
+        if let Some((namesake, _)) = self.table.find(self.table.hash(&reply), &reply) {
+            self.end(namesake, Event::ConnectionsReused);
+        }
     }
 
     fn pick<'a>(&mut self, service: &'a Service, key: &Key) -> Option<&'a Server> {
@@ -181,42 +221,26 @@ impl<F: Frame> Pipeline<F> {
     /// restarted or second director, chooses the same one.
     fn forward_stateless(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         service: &Service,
     ) -> Outcome {
-        let needs_no_entry = |server: &&Server| {
-            matches!(
-                server.method,
-                ForwardingMethod::DirectRouting | ForwardingMethod::Tunnel
-            )
-        };
-        let usable = service
-            .servers
-            .iter()
-            .filter(needs_no_entry)
-            .filter(|server| server.weight > 0);
-        let Some(server) = usable.max_by(|a, b| score(a, &packet.key).total_cmp(&score(b, &packet.key))) else {
+        let Some(server) = rendezvous(service, &packet.key) else {
             return DropReason::TableFull.into();
         };
-        self.stateless_until = now + STATELESS_MEMORY.0;
-        let hop = match snapshot.routes.find(&server.address) {
+        self.stateless_until = context.now + STATELESS_MEMORY.0;
+        let hop = match context.snapshot.routes.find(&server.address) {
             RouteLookup::Hop(hop) => hop,
             RouteLookup::Unresolved(interface, address) => return Outcome::AwaitNeighbour(interface, address),
             RouteLookup::Nowhere => return DropReason::NoRoute.into(),
         };
-        self.forward_untracked(now, snapshot, origin, frame, packet, hop, server)
+        self.forward_untracked(context, frame, packet, hop, server)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call, on the path for a full table")]
     fn forward_untracked(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         hop: HopIndex,
@@ -224,7 +248,7 @@ impl<F: Frame> Pipeline<F> {
     ) -> Outcome {
         let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some(server.address);
         let growth = tunnel_to.map_or(0, |server| tunnel::overhead(&server) as isize);
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
+        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
             return outcome;
         }
         self.counters.event(Event::StatelessForwarded).add(1);
@@ -233,7 +257,7 @@ impl<F: Frame> Pipeline<F> {
         traffic.bytes_in.add(packet.ip_length as u64);
         edit::decrement_ttl(frame, packet);
         edit::finish_checksum(frame, packet, false);
-        self.send_unchanged(snapshot, frame, packet, hop, tunnel_to)
+        self.send_unchanged(context.snapshot, frame, packet, hop, tunnel_to)
     }
 }
 
@@ -242,16 +266,42 @@ fn may_open(packet: &Packet) -> bool {
     packet.key.protocol != protocol::TCP || tcp_state::may_open(packet.tcp_flags, false)
 }
 
-/// Weighted rendezvous: the server with the largest `weight / -ln(u)` wins, where u is uniform by the hash of client and server. Removing a server moves only its own
-/// clients. The hash is fixed, not secret: all directors must agree.
-fn score(server: &Server, key: &Key) -> f64 {
-    use std::hash::Hasher;
-    let mut hasher = siphasher::sip::SipHasher13::new_with_keys(0x756c_7673, 0x7374_6174_656c_6573);
-    hasher.write(key.source.octets());
-    hasher.write_u16(key.source_port);
-    hasher.write(key.destination.octets());
-    hasher.write_u16(key.destination_port);
-    hasher.write(server.address.octets());
-    let uniform = (hasher.finish() >> 11) as f64 / (1u64 << 53) as f64;
-    f64::from(server.weight) / -(uniform.max(f64::MIN_POSITIVE)).ln()
+/// Not secret, unlike that of the connection table: all directors must agree.
+const STATELESS_HASHER: KeyHasher = KeyHasher::new([
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7344,
+    0xa409_3822_299f_31d0,
+    0x082e_fa98_ec4e_6c89,
+    0x4528_21e6_38d0_1377,
+]);
+
+/// Weighted rendezvous: of the servers that need no entry, the one with the largest `weight / -ln(u)` wins, where u is uniform by the hash of client and server.
+/// Removing a server moves only its own clients. With equal weights the largest u wins, so that no logarithm is taken for each packet of a flood.
+fn rendezvous<'a>(service: &'a Service, key: &Key) -> Option<&'a Server> {
+    let usable = service
+        .servers
+        .iter()
+        .filter(|server| needs_no_entry(server) && server.weight > 0);
+    let hash = |server: &Server| {
+        STATELESS_HASHER.hash(&Key {
+            destination: server.address,
+            ..*key
+        })
+    };
+    let weight = usable.clone().next()?.weight;
+    if usable.clone().all(|server| server.weight == weight) {
+        return usable.max_by_key(|server| hash(server));
+    }
+    let score = |server: &Server| {
+        let uniform = ((hash(server) >> 11) as f64 / (1u64 << 53) as f64).max(f64::MIN_POSITIVE);
+        f64::from(server.weight) / -uniform.ln()
+    };
+    usable.max_by(|a, b| score(a).total_cmp(&score(b)))
+}
+
+fn needs_no_entry(server: &Server) -> bool {
+    matches!(
+        server.method,
+        ForwardingMethod::DirectRouting | ForwardingMethod::Tunnel
+    )
 }

@@ -1,6 +1,6 @@
 //! A server's packet of a NAT or FullNAT connection: back to the client.
 
-use super::{Origin, Outcome, Pipeline};
+use super::{Context, Outcome, Pipeline};
 use crate::conn::connection::ConnectionIndex;
 use crate::counters::Event;
 use crate::forward::{client_address, edit, tunnel};
@@ -8,26 +8,23 @@ use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::ForwardingMethod;
 use crate::snapshot::Snapshot;
-use crate::time::Time;
 use crate::wire::tcp;
 
 impl<F: Frame> Pipeline<F> {
     #[inline]
     pub(super) fn outbound(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
-        origin: Origin,
+        context: &Context<'_>,
         frame: &mut F,
         packet: &mut Packet,
         index: ConnectionIndex,
     ) -> Outcome {
-        let hop = match self.hop(snapshot, index, false) {
+        let hop = match self.hop(context.snapshot, index, false) {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
         let growth = edit::growth(packet, self.table.get(index).client.family());
-        if let Some(outcome) = self.refuse_to_forward(now, snapshot, origin, frame, packet, hop, growth) {
+        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
             return outcome;
         }
         let connection = self.table.get_mut(index);
@@ -37,11 +34,11 @@ impl<F: Frame> Pipeline<F> {
         traffic.packets_out.add(1);
         traffic.bytes_out.add(packet.ip_length as u64);
         if packet.tcp_flags & tcp::SYN != 0 {
-            self.clamp_answer(snapshot, frame, packet, index);
+            self.clamp_answer(context.snapshot, frame, packet, index);
         }
-        self.advance(now, snapshot, index, packet, true);
+        self.advance(context.now, context.snapshot, index, packet, true);
         edit::decrement_ttl(frame, packet);
-        self.send_rewritten(snapshot, frame, packet, hop, &to_client)
+        self.send_rewritten(context.snapshot, frame, packet, hop, &to_client)
     }
 
     /// The server's SYN+ACK tells the client how long its segments may be: no longer than what reaches the server with everything that we add.

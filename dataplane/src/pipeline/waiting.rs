@@ -71,10 +71,6 @@ impl<F: Frame> Pipeline<F> {
         let key = (interface, address);
         let waiting = &mut self.waiting.neighbours;
         let ahead = waiting.iter().filter(|held| held.key == key).count();
-        if ahead == 0 && self.output.resolve.len() < BURST {
-            self.output.resolve.push(key);
-            self.counters.event(Event::NeighbourRequests).add(1);
-        }
         if waiting.len() >= HELD_LIMIT || ahead >= PER_NEIGHBOUR {
             self.counters.count(Verdict::Drop(DropReason::UnresolvedQueueFull));
             return self.output.free.push(frame);
@@ -87,6 +83,17 @@ impl<F: Frame> Pipeline<F> {
             is_ready: false,
         });
         self.counters.held.set(self.waiting.len() as u64);
+        if ahead == 0 {
+            self.ask_for(key);
+        }
+    }
+
+    /// Has control ask the kernel to resolve a neighbour.
+    fn ask_for(&mut self, key: (InterfaceIndex, Address)) {
+        if self.output.resolve.len() < BURST {
+            self.output.resolve.push(key);
+            self.counters.event(Event::NeighbourRequests).add(1);
+        }
     }
 
     pub(super) fn await_first_fragment(&mut self, frame: F, port: PortIndex, datagram: DatagramKey, now: Time) {
@@ -157,6 +164,11 @@ impl<F: Frame> Pipeline<F> {
         // Both queues are in order of arrival, so the first one is the oldest.
         while self.waiting.neighbours.first().is_some_and(|held| held.deadline <= now) {
             let held = self.waiting.neighbours.remove(0);
+            // The kernel has given up too. While packets go on coming the queue never empties, so this is where it is asked again.
+            let is_wanted = self.waiting.neighbours.iter().any(|other| other.key == held.key);
+            if is_wanted && !self.output.resolve.contains(&held.key) {
+                self.ask_for(held.key);
+            }
             self.give_up(held.frame, DropReason::Unresolved);
         }
         while self.waiting.fragments.first().is_some_and(|held| held.deadline <= now) {

@@ -56,7 +56,8 @@ pub fn decrement_ttl(ip: &mut [u8]) {
     let old = get_u16(ip, TTL);
     let new = old - 0x0100;
     put_u16(ip, TTL, new);
-    patch_checksum(ip, Sum::default().minus_word(old).plus_word(new));
+    // ~m + m' of RFC 1624 where m' is m - 0x0100, whatever m is.
+    patch_checksum(ip, Sum(0xffff - 0x0100));
 }
 
 /// Corrects the header checksum after words of the header changed by `delta`.

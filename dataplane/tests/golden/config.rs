@@ -33,6 +33,12 @@ pub struct Case {
     /// Size of the connection table of each worker.
     #[serde(default = "thousand")]
     pub connections: usize,
+    /// Frames in the pool of each worker.
+    #[serde(default = "five_hundred")]
+    pub frames: usize,
+    /// Whether the director has a configuration from the start.
+    #[serde(default = "yes")]
+    pub is_configured: bool,
     /// Largest packet by interface; 1500 where nothing is said.
     #[serde(default)]
     mtu: BTreeMap<String, u16>,
@@ -60,6 +66,14 @@ fn one() -> u8 {
 
 fn thousand() -> usize {
     1000
+}
+
+fn five_hundred() -> usize {
+    500
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What is different; what is not named stays.

@@ -136,7 +136,12 @@ impl Flow {
                 Vec::new(),
             )]);
         }
-        let acknowledged = tcp.acknowledgment.wrapping_sub(self.sequence_of(0)) as usize;
+        let acknowledged = tcp.acknowledgment.wrapping_sub(self.sequence_of(0));
+        if (acknowledged as i32) < 0 {
+            // An old duplicate (RFC 9293 section 3.10.7.4): the server has begun with another SYN from this port since.
+            return Ok(Vec::new());
+        }
+        let acknowledged = acknowledged as usize;
         let limit = self.request + usize::from(self.phase == Phase::Closing);
         if acknowledged > limit {
             return Err(format!(

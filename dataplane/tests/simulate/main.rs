@@ -8,6 +8,7 @@
 //! | 15 | a server's timer fires |
 //! | 4  | a client resets |
 //! | 6  | the configuration changes (see `change`) |
+//! | 5  | a router returns an ICMP error about something that left the director |
 //! | 3  | a packet that is not balanced: ARP, echo, strangers, rubbish |
 //! | 1  | a pause: seconds, a minute, a quarter of an hour, hours |
 //!
@@ -31,6 +32,7 @@ const ACTIONS: &[(usize, Action)] = &[
     (15, Action::PokeServer),
     (4, Action::Reset),
     (6, Action::Change),
+    (5, Action::Complain),
     (3, Action::Stray),
     (1, Action::Pause),
 ];
@@ -42,6 +44,7 @@ enum Action {
     PokeServer,
     Reset,
     Change,
+    Complain,
     Stray,
     Pause,
 }
@@ -84,6 +87,7 @@ fn act(world: &mut World) -> Result<(), String> {
             }
         }
         Action::Change => change(world),
+        Action::Complain => world.complain(),
         Action::Stray => stray(world),
         Action::Pause => {
             let seconds = *world.random.pick(&[2, 4, 61, 121, 901, 7200]);
@@ -195,7 +199,7 @@ fn random_traffic_agrees_with_the_model() {
     let steps = number("ULVS_STEPS").unwrap_or(1500);
     let seeds = match number("ULVS_SEED") {
         Some(seed) => seed..=seed,
-        None => 1..=number("ULVS_SEEDS").unwrap_or(24),
+        None => 1..=number("ULVS_SEEDS").unwrap_or(120),
     };
     let is_usual = number("ULVS_SEED").is_none() && number("ULVS_STEPS").is_none();
     let mut all = Tally::default();

@@ -391,6 +391,12 @@ impl Reassembly {
         group.sort_by_key(|fragment| fragment.offset);
         let mut next = 0;
         for fragment in group.iter() {
+            if fragment.offset < next {
+                return Some(Err(format!(
+                    "a fragment at {} overlaps what ends at {next}",
+                    fragment.offset
+                )));
+            }
             if fragment.offset != next {
                 return None;
             }

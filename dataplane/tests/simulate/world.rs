@@ -11,6 +11,7 @@ use ulvs_dataplane::io::memory::{MemoryFrame, MemoryIo};
 use ulvs_dataplane::io::{Io, PortIndex};
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, Loads, ServerSlot};
+use ulvs_dataplane::snapshot::Snapshot;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::wire::ethernet::Mac;
 use ulvs_dataplane::worker::{FromWorker, Mailbox, Mesh, ToWorker, Worker};
@@ -85,6 +86,7 @@ pub struct World {
     counters: Vec<Arc<Counters>>,
     loads: Arc<Loads>,
     generations: Vec<u64>,
+    letters: Vec<Vec<Arc<Snapshot>>>,
     wire: BTreeMap<(u64, u64), (Place, Vec<u8>)>,
     wire_serial: u64,
     flows: Vec<Flow>,
@@ -94,6 +96,8 @@ pub struct World {
     serial: u32,
     /// Whom a server talks to under a tuple of its own: the flow that last came to it from there.
     peers: BTreeMap<EndpointKey, u32>,
+    /// Packets that left lately, by port: what routers complain about.
+    lately: [Vec<Vec<u8>>; 2],
     tap: Reassembly,
     hosts: BTreeMap<Mac, Reassembly>,
     clients: Reassembly,
@@ -154,6 +158,7 @@ impl World {
             counters,
             loads,
             generations: vec![0; count],
+            letters: vec![Vec::new(); count],
             wire: BTreeMap::new(),
             wire_serial: 0,
             flows: Vec::new(),
@@ -162,6 +167,7 @@ impl World {
             sent: BTreeMap::new(),
             serial: 0,
             peers: BTreeMap::new(),
+            lately: [Vec::new(), Vec::new()],
             tap: Reassembly::default(),
             hosts: BTreeMap::new(),
             clients: Reassembly::default(),
@@ -174,14 +180,24 @@ impl World {
 
     // ---- the control side ----
 
-    /// Sends the plan to every worker; each takes it over at its own next turn.
+    /// Sends the plan to every worker; each gets it, and takes it over, at its own time.
     pub fn configure(&mut self) {
         let snapshot = self.plan.snapshot();
-        for mailbox in &self.mailboxes {
-            mailbox
-                .to_worker
-                .push(ToWorker::Adopt(snapshot.clone()))
-                .expect("workers read their mail");
+        self.letters
+            .iter_mut()
+            .for_each(|letters| letters.push(snapshot.clone()));
+    }
+
+    /// Some workers get the configurations that were sent to them.
+    fn deliver_letters(&mut self) {
+        for (mailbox, letters) in self.mailboxes.iter().zip(&mut self.letters) {
+            if self.random.chance(20) {
+                let now = letters.len().min(8);
+                for snapshot in letters.drain(..now) {
+                    let letter = mailbox.to_worker.push(ToWorker::Adopt(snapshot));
+                    letter.expect("workers read their mail");
+                }
+            }
         }
     }
 
@@ -346,7 +362,7 @@ impl World {
             destination: tuple.destination,
             ttl: 64,
             dont_fragment: true,
-            id: 0,
+            id: serial,
             body: Body::Tcp(Tcp {
                 source_port: tuple.source_port,
                 destination_port: tuple.destination_port,
@@ -412,8 +428,10 @@ impl World {
     fn send(&mut self, flow: u32, from_client: bool, serial: u32, packet: Packet) {
         self.sent.remove(&serial.wrapping_sub(REMEMBERED));
         let (_, data) = packet::transport(&packet);
-        let mut frames = if data.len() > 1400 {
-            packet::encode_in_pieces(&packet, *self.random.pick(&[504, 1000, 1400]))
+        // Some routers on the way cut even what would fit.
+        let is_cut = data.len() > 1400 || data.len() > 64 && self.random.chance(10);
+        let mut frames = if is_cut {
+            packet::encode_in_pieces(&packet, *self.random.pick(&[48, 504, 1000, 1400]))
         } else {
             vec![packet::encode(&packet)]
         };
@@ -477,6 +495,7 @@ impl World {
 
     /// Lets time pass: frames arrive, workers turn, what they send is checked and goes on.
     pub fn pass(&mut self, nanoseconds: u64) -> Checked {
+        self.deliver_letters();
         let end = Time(self.now.0 + nanoseconds);
         loop {
             let due: Vec<(u64, u64)> = self
@@ -584,6 +603,11 @@ impl World {
                 self.inspect_inside(to, &packet)?;
             }
         }
+        let lately = &mut self.lately[port];
+        if lately.len() == 16 {
+            lately.remove(0);
+        }
+        lately.push(frame.clone());
         self.launch(if port == 0 { Place::Clients } else { Place::Server(to) }, frame);
         Ok(())
     }
@@ -604,6 +628,9 @@ impl World {
                 },
                 Decoded::NotIp => return Err("a tunnel with something else".into()),
             };
+        }
+        if let Body::Icmp(message) = &packet.body {
+            return self.inspect_error(&packet, message, Some(to));
         }
         let Some((sent, serial)) = self.original(&packet, true) else {
             return Ok(());
@@ -726,9 +753,8 @@ impl World {
     /// A packet towards the clients: a server's, or the director's own.
     fn inspect_outside(&mut self, packet: &Packet) -> Checked {
         ensure!(packet.to == GATEWAY, "a packet to {:02x?} outside", packet.to);
-        if let Body::Icmp(_) = packet.body {
-            self.tally.icmp += 1;
-            return Ok(());
+        if let Body::Icmp(message) = &packet.body {
+            return self.inspect_error(packet, message, None);
         }
         let Some((sent, serial)) = self.original(packet, false) else {
             return Err(format!("an unknown packet left for the clients: {packet:?}"));
@@ -754,10 +780,10 @@ impl World {
         let mut flow = peer.ok_or("a reply to nobody")?;
         let before = self.flows[flow as usize].clone();
         if (before.client, before.client_port) != (packet.destination, ports(packet).1) {
-            // The local port may have been given to a connection whose first packet still waits for the server's MAC.
+            // The local port may have been given to a connection whose first packet still waits for the server's MAC, or for its other pieces.
             let server = (sent.packet.source, source_port);
             let found = self.find_by_reply(server, (sent.packet.destination, destination_port));
-            if found.is_some_and(|found| found.packets_in == 0) {
+            if found.is_some_and(|found| (found.client, found.client_port) == (packet.destination, ports(packet).1)) {
                 let tuple = (packet.destination, ports(packet).1, before.service);
                 let newest = self.by_tuple.get(&tuple).and_then(|flows| flows.last());
                 flow = *newest.ok_or("a reply to a client that never spoke")?;
@@ -802,6 +828,101 @@ impl World {
             _ => return Err(format!("packet {serial} became one of another protocol")),
         }
         Ok(())
+    }
+
+    /// An ICMP error, which must be about a packet that its receiver sent.
+    fn inspect_error(&mut self, packet: &Packet, message: &[u8], server: Option<Mac>) -> Checked {
+        let is_v4 = packet.source.is_v4();
+        if message[0] != if is_v4 { 3 } else { 1 } {
+            return Ok(());
+        }
+        let quoted = &message[8..];
+        let header = match is_v4 {
+            true => 20,
+            false if quoted[6] == 44 => 48,
+            false => 40,
+        };
+        let address = |at: usize| match is_v4 {
+            true => Address::v4([quoted[at], quoted[at + 1], quoted[at + 2], quoted[at + 3]]),
+            false => Address::v6(quoted[at..at + 16].try_into().unwrap_or_default()),
+        };
+        let [source, destination] = if is_v4 { [12, 16] } else { [8, 24] }.map(address);
+        let port = |at: usize| u16::from_be_bytes([quoted[at], quoted[at + 1]]);
+        let ports = (port(header), port(header + 2));
+        ensure!(
+            packet.destination == source,
+            "{} is told about a packet of {source}",
+            packet.destination
+        );
+        let is_known = match server {
+            Some(mac) => {
+                let peer = (mac, source, ports.0, destination, ports.1);
+                // Or the error is about an earlier connection of the client, and the new one's first packet still waits or is in pieces.
+                let found = self.find_by_reply((source, ports.0), (destination, ports.1));
+                self.peers.contains_key(&peer) || found.is_some()
+            }
+            None => {
+                let service = usize::from(ports.1.wrapping_sub(80));
+                let is_past = self.find_by_reply((destination, ports.1), (source, ports.0)).is_none();
+                // Without a connection (any more) it is routed as it is.
+                is_past && packet.source != plan::virtual_address(is_v4)
+                    || destination == plan::virtual_address(is_v4)
+                        && self.by_tuple.contains_key(&(source, ports.0, service))
+            }
+        };
+        ensure!(
+            is_known,
+            "{} is told (code {}) about a packet from {source}:{} to {destination}:{}",
+            packet.destination,
+            message[1],
+            ports.0,
+            ports.1
+        );
+        self.tally.icmp += 1;
+        Ok(())
+    }
+
+    /// A router on either side says that something which the director sent cannot be delivered.
+    pub fn complain(&mut self) {
+        let port = self.random.below(2);
+        if self.lately[port].is_empty() {
+            return;
+        }
+        let frame = self.random.pick(&self.lately[port]).clone();
+        let Ok(Decoded::Whole(about)) = packet::decode(&frame) else {
+            return;
+        };
+        if !matches!(about.body, Body::Tcp(_) | Body::Udp(_)) {
+            return;
+        }
+        let is_v4 = about.source.is_v4();
+        let header = if is_v4 { 20 } else { 40 };
+        let longest = (frame.len() - 14).min(500);
+        let quoted = self.random.between(header + 8, longest);
+        let mut message = if is_v4 {
+            vec![3, 1, 0, 0, 0, 0, 0, 0]
+        } else {
+            vec![1, 0, 0, 0, 0, 0, 0, 0]
+        };
+        message.extend(&frame[14..14 + quoted]);
+        let error = Packet {
+            to: DIRECTOR[port],
+            from: about.to,
+            source: if is_v4 {
+                Address::v4([192, 0, 2, 77])
+            } else {
+                plan::client(false, 77)
+            },
+            destination: about.source,
+            ttl: 60,
+            dont_fragment: false,
+            id: 0,
+            body: Body::Icmp(message),
+        };
+        self.launch(
+            Place::Director(if port == 0 { OUTSIDE } else { INSIDE }),
+            packet::encode(&error),
+        );
     }
 
     /// The connection in any table that a server's packet belongs to.
