@@ -13,29 +13,38 @@
 //! Frames that must wait (for the next hop's MAC, for a first fragment) are held in small bounded queues and go through from the top again.
 
 mod answer;
+mod fragments;
 mod icmp;
 mod inbound;
 mod open;
 mod outbound;
+mod output;
+mod owner;
+mod route;
+mod stage;
+mod upkeep;
 mod waiting;
 
 use std::sync::Arc;
 
-use crate::conn::connection::{ConnectionIndex, flag};
-use crate::conn::fragments::{DatagramKey, Fragments, hash_key};
-use crate::conn::key::{Key, KeyHasher};
+use crate::address::Address;
+use crate::conn::fragments::Fragments;
+use crate::conn::key::KeyHasher;
 use crate::conn::table::Table;
 use crate::conn::wheel;
 use crate::counters::{Counters, Event};
 use crate::io::{BURST, Frame, PortIndex};
 use crate::parse::{self, Packet, Parsed};
 use crate::scheduler::SchedulerState;
-use crate::service::{Loads, ServerSlot};
-use crate::snapshot::{HopIndex, InterfaceIndex, OwnedAddress, RouteLookup, Snapshot};
+use crate::service::Loads;
+use crate::snapshot::{InterfaceIndex, OwnedAddress, Snapshot};
 use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
+use stage::{Context, Origin, Outcome, Staged};
+use upkeep::ServerFacts;
 
+pub use output::{Output, Redirected, SPARE_FRAMES};
 pub use waiting::HELD_LIMIT;
 
 /// What a worker is built with; nothing of it changes later.
@@ -55,102 +64,6 @@ pub struct Settings {
     pub ports: usize,
     /// Secrets for hashing: the same for all workers, since they decide who owns a connection.
     pub hasher: KeyHasher,
-}
-
-/// A frame on its way to the worker that owns its connection.
-#[derive(Debug)]
-pub struct Redirected<F> {
-    /// The frame, as it came in.
-    pub frame: F,
-    /// The port it came in on.
-    pub port: PortIndex,
-    /// A later fragment's ports, where they are known.
-    pub ports: Option<(u16, u16)>,
-    /// How often it was redirected.
-    pub times: u8,
-}
-
-/// Where frames went; the worker empties it after each burst.
-#[derive(Debug)]
-pub struct Output<F> {
-    /// To be sent, by port.
-    pub transmit: Vec<Vec<F>>,
-    /// For other workers, by worker.
-    pub redirect: Vec<Vec<Redirected<F>>>,
-    /// For the kernel.
-    pub punt: Vec<(PortIndex, F)>,
-    /// To be given back to the pool.
-    pub free: Vec<F>,
-    /// Empty frames for packets that we make; the worker keeps some here.
-    pub spare: Vec<F>,
-    /// Neighbours that control should ask the kernel to resolve.
-    pub resolve: Vec<(InterfaceIndex, crate::address::Address)>,
-}
-
-/// How many spare frames the worker should keep in [`Output::spare`]: enough to cut the largest packet for the smallest usual path.
-pub const SPARE_FRAMES: usize = 64;
-
-/// What a worker knows of a server beside the snapshot, by slot.
-#[derive(Clone, Copy, Debug, Default)]
-struct ServerFacts {
-    is_available: bool,
-    upper_threshold: u32,
-    lower_threshold: u32,
-}
-
-/// What a stage made of a frame.
-enum Outcome {
-    /// It is done.
-    Done(Verdict),
-    /// It has to wait for a neighbour's MAC.
-    AwaitNeighbour(InterfaceIndex, crate::address::Address),
-    /// It has to wait for the first fragment of its datagram.
-    AwaitFirstFragment(DatagramKey),
-    /// For another worker, with a later fragment's ports.
-    Redirect(u8, Option<(u16, u16)>),
-}
-
-impl From<DropReason> for Outcome {
-    fn from(reason: DropReason) -> Outcome {
-        Outcome::Done(Verdict::Drop(reason))
-    }
-}
-
-/// A frame between the stages.
-#[derive(Clone, Copy, Debug)]
-struct Staged {
-    parsed: Parsed,
-    packet: Packet,
-    interface: InterfaceIndex,
-    hash: u64,
-}
-
-impl Staged {
-    const EMPTY: Staged = Staged {
-        parsed: Parsed::Drop(DropReason::TruncatedFrame),
-        packet: Packet::EMPTY,
-        interface: InterfaceIndex(0),
-        hash: 0,
-    };
-}
-
-/// What every step needs to know beside the frame.
-#[derive(Clone, Copy, Debug)]
-struct Context<'a> {
-    now: Time,
-    snapshot: &'a Snapshot,
-    origin: Origin,
-}
-
-/// Where a frame came from.
-#[derive(Clone, Copy, Debug)]
-struct Origin {
-    port: PortIndex,
-    interface: InterfaceIndex,
-    /// How often it was redirected between workers.
-    redirected: u8,
-    /// A later fragment's ports as another worker found them.
-    ports: Option<(u16, u16)>,
 }
 
 /// The packet machine of one worker.
@@ -176,13 +89,10 @@ pub struct Pipeline<F> {
 
 /// Datagrams whose fragments are remembered at once.
 const FRAGMENTED_DATAGRAMS: usize = 8192;
-/// Entries that housekeeping looks at per call: bounds the time that a burst can be late.
-const EXPIRY_BUDGET: u32 = 128;
 
 impl<F: Frame> Pipeline<F> {
     /// All memory is taken here.
     pub fn new(settings: Settings, counters: Arc<Counters>, loads: Arc<Loads>, now: Time) -> Pipeline<F> {
-        let queue = || Vec::with_capacity(4 * BURST);
         Pipeline {
             table: Table::new(settings.connections, settings.hasher, wheel::tick_of(now)),
             schedulers: (0..settings.service_limit).map(|_| None).collect(),
@@ -192,17 +102,10 @@ impl<F: Frame> Pipeline<F> {
             own_errors: answer::RateLimit::new(now),
             staged: vec![Staged::EMPTY; BURST],
             // Workers and restarts begin at different ports, so that a server's TIME_WAIT is met late.
-            local_port_cursor: settings.hasher.hash_client(&crate::address::Address::UNSPECIFIED, 0) as u32,
+            local_port_cursor: settings.hasher.hash_client(&Address::UNSPECIFIED, 0) as u32,
             identification: 0,
             stateless_until: Time::default(),
-            output: Output {
-                transmit: (0..settings.ports).map(|_| queue()).collect(),
-                redirect: (0..settings.workers).map(|_| Vec::with_capacity(4 * BURST)).collect(),
-                punt: Vec::with_capacity(BURST),
-                free: queue(),
-                spare: Vec::with_capacity(SPARE_FRAMES),
-                resolve: Vec::with_capacity(BURST),
-            },
+            output: Output::new(&settings),
             snapshot: None,
             settings,
             counters,
@@ -361,91 +264,6 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// A packet that is not balanced but came here because its sender is a real server: the director is its router, as an LVS-NAT box is.
-    fn route_plainly(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
-        let Key {
-            source, destination, ..
-        } = &packet.key;
-        // What comes back to a server in the same way is not ours, but for errors: those were looked up here.
-        let is_error = packet.is_icmp() && crate::forward::icmp_error::is_error(frame, packet);
-        let concerns_server =
-            context.snapshot.services.is_server(source) || is_error && context.snapshot.services.is_server(destination);
-        if !concerns_server {
-            return DropReason::NotOurs.into();
-        }
-        let hop = match context.snapshot.routes.find(&packet.key.destination) {
-            RouteLookup::Hop(hop) => hop,
-            RouteLookup::Unresolved(interface, address) => return Outcome::AwaitNeighbour(interface, address),
-            RouteLookup::Nowhere => return DropReason::NoRoute.into(),
-        };
-        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, 0) {
-            return outcome;
-        }
-        crate::forward::edit::decrement_ttl(frame, packet);
-        crate::forward::edit::finish_checksum(frame, packet, false);
-        self.send(context.snapshot, frame, packet, hop)
-    }
-
-    /// A fragment: all pieces of a datagram meet at one worker, which learns the ports from the first.
-    fn fragment(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
-        let Some(fragment) = packet.fragment else {
-            return DropReason::BadFragment.into();
-        };
-        let datagram = DatagramKey {
-            source: packet.key.source,
-            destination: packet.key.destination,
-            id: fragment.id,
-            protocol: packet.key.protocol,
-        };
-        let hash = self.settings.hasher.hash(&hash_key(&datagram));
-        let meeting_point = (hash >> 32) as u8 % self.settings.workers;
-        if context.origin.redirected == 0 && meeting_point != self.settings.worker {
-            return Outcome::Redirect(meeting_point, None);
-        }
-        if packet.is_later_fragment() {
-            let Some(ports) = context
-                .origin
-                .ports
-                .or_else(|| self.fragments.find(hash, &datagram, context.now))
-            else {
-                return Outcome::AwaitFirstFragment(datagram);
-            };
-            (packet.key.source_port, packet.key.destination_port) = ports;
-        } else if meeting_point == self.settings.worker {
-            let ports = (packet.key.source_port, packet.key.destination_port);
-            self.fragments.remember(hash, &datagram, ports, context.now);
-            self.waiting.first_fragment_came(&datagram);
-        }
-        let hash = self.table.hash(&packet.key);
-        self.packet(context, frame, packet, hash)
-    }
-
-    fn redirect(&self, origin: Origin, packet: &Packet, owner: u8) -> Outcome {
-        // Once to where fragments meet, once to the owner.
-        if origin.redirected >= 2 {
-            return DropReason::RedirectLoop.into();
-        }
-        let ports = packet
-            .is_later_fragment()
-            .then_some((packet.key.source_port, packet.key.destination_port));
-        Outcome::Redirect(owner, ports)
-    }
-
-    /// The worker that owns the connections of a client's address and port, where no local port decides.
-    #[inline]
-    fn owner_of_client(&self, address: &crate::address::Address, port: u16) -> u8 {
-        if self.settings.workers == 1 {
-            return self.settings.worker;
-        }
-        ((self.settings.hasher.hash_client(address, port) >> 32) % u64::from(self.settings.workers)) as u8
-    }
-
-    /// The worker that owns a local port: each takes every n-th.
-    #[inline]
-    fn owner_of_local_port(&self, port: u16) -> u8 {
-        (port % u16::from(self.settings.workers)) as u8
-    }
-
     /// Puts a frame where its outcome says, and counts the verdict.
     #[inline(always)]
     fn settle(&mut self, frame: F, port: PortIndex, outcome: Outcome, now: Time, redirected: u8) {
@@ -483,100 +301,6 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// Takes a new configuration over and returns the one before. Called between bursts.
-    pub fn adopt(&mut self, now: Time, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
-        let old = self.snapshot.take();
-        for slot in old.iter().flat_map(|old| old.services.server_slots()) {
-            self.servers[slot.0 as usize].is_available = false;
-        }
-        for service in snapshot.services.iter() {
-            let before = old.as_ref().and_then(|old| old.services.get(service.slot));
-            let state = &mut self.schedulers[service.slot.0 as usize];
-            match (before, state.as_mut()) {
-                (Some(before), Some(_)) if Arc::ptr_eq(before, service) => {}
-                // The same slot can hold another service by now; then the algorithm starts anew.
-                (Some(before), Some(state)) if is_same_service(before, service) => state.update(before, service),
-                _ => *state = Some(SchedulerState::new(service)),
-            }
-            for server in &service.servers {
-                self.servers[server.slot.0 as usize] = ServerFacts {
-                    is_available: true,
-                    upper_threshold: server.upper_threshold,
-                    lower_threshold: server.lower_threshold,
-                };
-            }
-        }
-        self.counters.generation.set(snapshot.generation);
-        self.counters.event(Event::SnapshotsAdopted).add(1);
-        self.snapshot = Some(snapshot);
-        self.retry_waiting(now);
-        old
-    }
-
-    /// A bounded slice of work that is nobody's packet: expired connections, frames that waited too long.
-    pub fn housekeeping(&mut self, now: Time) {
-        let mut budget = EXPIRY_BUDGET;
-        let tick = wheel::tick_of(now);
-        while let Some(connection) = self.table.next_expired(tick, &mut budget) {
-            self.counters.event(Event::ConnectionsExpired).add(1);
-            self.forget(connection.server_slot, connection.is(flag::ACTIVE));
-        }
-        self.counters.connections.set(self.table.len() as u64);
-        self.expire_waiting(now);
-    }
-
-    /// Ends a connection before its time.
-    fn end(&mut self, index: ConnectionIndex, event: Event) {
-        let connection = self.table.remove(index);
-        self.counters.event(event).add(1);
-        self.forget(connection.server_slot, connection.is(flag::ACTIVE));
-    }
-
-    /// Takes a connection off its server's load.
-    fn forget(&mut self, slot: ServerSlot, was_active: bool) {
-        let facts = self.servers[slot.0 as usize];
-        self.loads
-            .get(slot)
-            .close(facts.upper_threshold, facts.lower_threshold, was_active);
-    }
-
-    /// The hop towards the server or the client, looked up again when routes have changed since.
-    #[inline(always)]
-    fn hop(&mut self, snapshot: &Snapshot, index: ConnectionIndex, towards_server: bool) -> Result<HopIndex, Outcome> {
-        let version = snapshot.routes.version;
-        let connection = self.table.get_mut(index);
-        if connection.route_version != version {
-            connection.route_version = version;
-            connection.hop_to_server = HopIndex::NONE;
-            connection.hop_to_client = HopIndex::NONE;
-        }
-        let known = if towards_server {
-            connection.hop_to_server
-        } else {
-            connection.hop_to_client
-        };
-        if known != HopIndex::NONE {
-            return Ok(known);
-        }
-        let destination = if towards_server {
-            connection.server
-        } else {
-            connection.client
-        };
-        match snapshot.routes.find(&destination) {
-            RouteLookup::Hop(hop) => {
-                if towards_server {
-                    connection.hop_to_server = hop;
-                } else {
-                    connection.hop_to_client = hop;
-                }
-                Ok(hop)
-            }
-            RouteLookup::Unresolved(interface, address) => Err(Outcome::AwaitNeighbour(interface, address)),
-            RouteLookup::Nowhere => Err(DropReason::NoRoute.into()),
-        }
-    }
-
     /// The connection table, for listings.
     pub fn table(&self) -> &Table {
         &self.table
@@ -591,8 +315,4 @@ impl<F: Frame> Pipeline<F> {
     pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshot.as_ref()
     }
-}
-
-fn is_same_service(a: &crate::service::Service, b: &crate::service::Service) -> bool {
-    (a.protocol, a.address, a.port, a.scheduler) == (b.protocol, b.address, b.port, b.scheduler)
 }

@@ -1,7 +1,11 @@
 //! The program itself, run by the kernel on frames made here (`BPF_PROG_TEST_RUN`), with no device involved. Needs root; says so
 //! and does nothing otherwise.
 
+mod frames;
+mod maps;
+
 use super::*;
+use frames::*;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -122,91 +126,6 @@ fn verdict(filter: &Filter, frame: &[u8]) -> To {
         [XDP_PASS, XDP_PASS] => Kernel,
         other => panic!("XDP actions {other:?}"),
     }
-}
-
-// ---- frames ----
-
-const UNICAST: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const GROUP: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
-
-fn ethernet_to(mac: [u8; 6], tags: &[(u16, u16)], kind: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = mac.to_vec();
-    frame.extend([2, 0, 0, 0, 0, 2]);
-    for (tag_type, control) in tags {
-        frame.extend(tag_type.to_be_bytes());
-        frame.extend(control.to_be_bytes());
-    }
-    frame.extend(kind.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// An Ethernet frame around an IP packet of either family.
-fn frame(packet: &[u8]) -> Vec<u8> {
-    ethernet_to(UNICAST, &[], if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd }, packet)
-}
-
-fn ports(source: u16, destination: u16) -> Vec<u8> {
-    [source.to_be_bytes().as_slice(), &destination.to_be_bytes(), &[0; 16]].concat()
-}
-
-fn icmp(kind: u8, body: &[u8]) -> Vec<u8> {
-    [&[kind, 0, 0, 0, 0, 0, 0, 0], body].concat()
-}
-
-/// An IPv4 or IPv6 packet, as the addresses say.
-fn packet(source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let (source, destination) = (address(source), address(destination));
-    if source.is_v4() {
-        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0];
-        packet.extend(source.wire());
-        packet.extend(destination.wire());
-        packet.extend(payload);
-        packet
-    } else {
-        let mut packet = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
-        packet.extend(source.wire());
-        packet.extend(destination.wire());
-        packet.extend(payload);
-        packet
-    }
-}
-
-/// Makes an IPv4 packet a fragment at this offset (in bytes).
-fn fragment_v4(mut packet: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
-    packet[6..8].copy_from_slice(&((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
-    packet
-}
-
-/// Puts an IPv6 extension header in front of a payload; the header before it must say `kind`.
-fn extension(next: u8, eighths: u8, payload: &[u8]) -> Vec<u8> {
-    let mut header = vec![0; 8 + usize::from(eighths) * 8];
-    header[0] = next;
-    header[1] = eighths;
-    [header.as_slice(), payload].concat()
-}
-
-fn fragment_header(next: u8, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
-    let field = (offset & 0xfff8) | u16::from(more);
-    [&[next, 0], field.to_be_bytes().as_slice(), &[0, 0, 0, 1], payload].concat()
-}
-
-fn arp(operation: u8, target: [u8; 4]) -> Vec<u8> {
-    let mut arp = vec![
-        0, 1, 8, 0, 6, 4, 0, operation, 2, 0, 0, 0, 0, 2, 10, 0, 0, 99, 0, 0, 0, 0, 0, 0,
-    ];
-    arp.extend(target);
-    ethernet_to([255; 6], &[], 0x0806, &arp)
-}
-
-fn neighbour_discovery(kind: u8, target: &str) -> Vec<u8> {
-    let message = icmp(kind, address(target).wire());
-    ethernet_to(
-        GROUP,
-        &[],
-        0x86dd,
-        &packet("fd00::99", "ff02::1:ff00:10", ICMPV6, &message),
-    )
 }
 
 /// Checks each (what it is, frame, whose it is) and says which is wrong.
@@ -527,99 +446,4 @@ fn cut_frames_never_reach_the_director_without_an_address() {
             );
         }
     }
-}
-
-#[test]
-fn a_change_adds_and_removes_only_what_differs() {
-    let Some(mut filter) = filter(&[0]) else { return };
-    let to = |destination| frame(&packet("10.9.9.9", destination, TCP, &ports(1234, 80)));
-    let addresses = HashMap::from([
-        (address("10.0.0.20"), AddressClass::Owned),
-        (address("10.0.0.30"), AddressClass::Owned),
-    ]);
-    filter.set_addresses(&addresses).unwrap();
-    assert_eq!(verdict(&filter, &to("10.0.0.10")), Kernel, "gone");
-    assert_eq!(verdict(&filter, &to("10.0.0.20")), Director);
-    assert_eq!(verdict(&filter, &to("10.0.0.30")), Director, "new");
-
-    let reply = frame(&packet("10.1.0.5", "10.9.9.9", TCP, &ports(8080, 1234)));
-    assert_eq!(verdict(&filter, &reply), Director);
-    filter.set_endpoints([]).unwrap();
-    assert_eq!(verdict(&filter, &reply), Kernel);
-    filter.update(&addresses, endpoints()).unwrap();
-    assert_eq!(verdict(&filter, &reply), Director);
-}
-
-#[test]
-fn a_full_map_can_be_replaced_whole_and_never_takes_more() {
-    let Some(mut filter) = filter(&[0]) else { return };
-    let sixteen = |first: u8| -> HashMap<_, _> {
-        (first..first + 16)
-            .map(|last| (Address::v4([10, 2, 0, last]), AddressClass::Owned))
-            .collect()
-    };
-    let server = |last: u8| Endpoint {
-        address: Address::v4([10, 3, 0, last]),
-        port: 80,
-        protocol: TCP,
-    };
-    for first in [0, 16, 32, 200] {
-        filter.update(&sixteen(first), (first..first + 16).map(server)).unwrap();
-    }
-    let mut seventeen = sixteen(100);
-    seventeen.insert(address("fd00::77"), AddressClass::Kernel);
-    let error = filter.set_addresses(&seventeen).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::MapFull {
-                map: "addresses",
-                wanted: 17,
-                limit: 16
-            }
-        ),
-        "{error}"
-    );
-    let error = filter.update(&sixteen(100), (0..17).map(server)).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::MapFull {
-                map: "endpoints",
-                wanted: 17,
-                limit: 16
-            }
-        ),
-        "{error}"
-    );
-    let to = |last| frame(&packet("10.9.9.9", &format!("10.2.0.{last}"), TCP, &ports(1, 2)));
-    assert_eq!(verdict(&filter, &to(200)), Director, "what was in force still is");
-    assert_eq!(verdict(&filter, &to(100)), Kernel, "nothing was applied by half");
-}
-
-#[test]
-fn frames_are_counted() {
-    let Some(filter) = filter(&[0]) else { return };
-    let ours = frame(&packet("10.9.9.9", "10.0.0.10", TCP, &ports(1234, 80)));
-    let theirs = frame(&packet("10.9.9.9", "10.0.0.1", TCP, &ports(1234, 80)));
-    for (frame, count) in [(ours, 3), (theirs, 5)] {
-        for _ in 0..count {
-            action(&filter, "filter_linear", &frame);
-        }
-    }
-    assert_eq!(
-        filter.counters().unwrap(),
-        FilterCounters {
-            redirected: 0,
-            passed: 5,
-            no_socket: 3
-        }
-    );
-}
-
-#[test]
-fn a_device_that_is_not_ours_is_left_alone() {
-    let Some(mut filter) = filter(&[0]) else { return };
-    filter.ports.remove(&LOOPBACK).unwrap();
-    assert_eq!(verdict(&filter, &arp(1, [10, 0, 0, 10])), Kernel);
 }
