@@ -90,6 +90,7 @@ mod with_af_xdp {
         };
         let mut settings = af_xdp::Settings::new(config.ports.iter().map(device).collect());
         settings.workers = config.director.worker_count();
+        settings.frames = (config.director.frames != 0).then_some(config.director.frames);
         settings.zero_copy = zero_copy(&config.ports)?;
         // Virtual and local addresses, and room for the kernel's own.
         let limit = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
