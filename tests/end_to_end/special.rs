@@ -8,6 +8,7 @@ use crate::config::{
     Service, with_port,
 };
 use crate::director::Director;
+use crate::kernel;
 use crate::lab::{self, Lab, Shape, address};
 use crate::traffic;
 
@@ -87,6 +88,9 @@ fn path_mtu_is_told_to_clients() {
 
 #[test]
 fn jumbo_frames_pass() {
+    if kernel::skip_without_multi_buffer("jumbo_frames_pass") {
+        return;
+    }
     let Some(lab) = Lab::up(
         "jumbo",
         Shape {
