@@ -32,11 +32,16 @@ pub fn open(config: &Config) -> Result<Opened<crate::af_xdp::AfXdpIo>> {
 #[cfg(feature = "af_xdp")]
 mod with_af_xdp {
     use super::*;
-    use crate::af_xdp::{self, AttachMode, DeviceFacts, DeviceSettings, Endpoint, Filter, XdpMode, ZeroCopy};
+    use crate::af_xdp::{
+        self, AttachMode, DeviceFacts, DeviceSettings, Endpoint, Filter, QueueCounters, SocketCounters, XdpMode,
+        ZeroCopy,
+    };
+    use std::collections::BTreeMap;
     use tracing::{info, warn};
-    use ulvs_control::capture::{AddressClass, CaptureRules};
+    use ulvs_control::capture::{AddressClass, BackendCounter, CaptureRules};
     use ulvs_control::config::{self, Port, PortMode};
     use ulvs_control::forwarding::LayerThree;
+    use ulvs_dataplane::io::PortIndex;
 
     pub(super) fn open(config: &Config) -> Result<Opened<af_xdp::AfXdpIo>> {
         let opened = af_xdp::open(&settings(config)?)?;
@@ -69,7 +74,11 @@ mod with_af_xdp {
         Ok(Opened {
             workers: opened.workers.into_iter().map(with_waker).collect(),
             ports,
-            capture: Some(Box::new(XdpCapture(opened.filter))),
+            capture: Some(Box::new(XdpCapture {
+                filter: opened.filter,
+                sockets: opened.counters,
+                workers: config.director.worker_count(),
+            })),
         })
     }
 
@@ -90,6 +99,7 @@ mod with_af_xdp {
         };
         let mut settings = af_xdp::Settings::new(config.ports.iter().map(device).collect());
         settings.workers = config.director.worker_count();
+        settings.frames = (config.director.frames != 0).then_some(config.director.frames);
         settings.zero_copy = zero_copy(&config.ports)?;
         // Virtual and local addresses, and room for the kernel's own.
         let limit = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -139,7 +149,11 @@ mod with_af_xdp {
         }
     }
 
-    struct XdpCapture(Filter);
+    struct XdpCapture {
+        filter: Filter,
+        sockets: SocketCounters,
+        workers: usize,
+    }
 
     impl Capture for XdpCapture {
         fn update(&mut self, rules: &CaptureRules) -> Result<(), String> {
@@ -158,7 +172,93 @@ mod with_af_xdp {
                 port: own.port,
                 protocol: own.protocol,
             });
-            self.0.update(&addresses, endpoints).map_err(|error| error.to_string())
+            self.filter
+                .update(&addresses, endpoints)
+                .map_err(|error| error.to_string())
+        }
+
+        fn counters(&self) -> Vec<BackendCounter> {
+            let mut all = Vec::new();
+            if let Ok(filter) = self.filter.counters() {
+                for (name, help, value) in [
+                    (
+                        "xdp_redirected",
+                        "Frames that the filter gave to a worker's queue.",
+                        filter.redirected,
+                    ),
+                    (
+                        "xdp_passed",
+                        "Frames that the filter left to the kernel.",
+                        filter.passed,
+                    ),
+                    (
+                        "xdp_no_socket",
+                        "Frames dropped by the filter: no worker serves their queue.",
+                        filter.no_socket,
+                    ),
+                ] {
+                    all.push(BackendCounter {
+                        name,
+                        help,
+                        port: None,
+                        values: vec![value],
+                    });
+                }
+            }
+            all.extend(self.socket_counters());
+            all
+        }
+    }
+
+    /// What the kernel counts on a queue's socket: name, meaning, where it stands.
+    type SocketCounter = (&'static str, &'static str, fn(&QueueCounters) -> u64);
+
+    const SOCKET_COUNTERS: [SocketCounter; 5] = [
+        (
+            "port_rx_ring_full",
+            "Frames dropped because a queue was full: its worker is too slow.",
+            |queue| queue.rx_ring_full,
+        ),
+        (
+            "port_rx_dropped",
+            "Frames that the kernel dropped on the way to a worker for other reasons.",
+            |queue| queue.rx_dropped,
+        ),
+        (
+            "port_fill_ring_empty",
+            "Times that the kernel found no packet buffer to receive into.",
+            |queue| queue.fill_ring_empty,
+        ),
+        (
+            "port_rx_invalid",
+            "Packet buffers for receiving that the kernel refused.",
+            |queue| queue.rx_invalid,
+        ),
+        ("port_tx_invalid", "Frames to send that the kernel refused.", |queue| {
+            queue.tx_invalid
+        }),
+    ];
+
+    impl XdpCapture {
+        /// By port and worker; worker `i` of `n` serves the queues `i`, `i + n`, ...
+        fn socket_counters(&self) -> impl Iterator<Item = BackendCounter> {
+            let mut by_port: BTreeMap<u8, [Vec<u64>; SOCKET_COUNTERS.len()]> = BTreeMap::new();
+            for queue in self.sockets.read() {
+                let zeros = || std::array::from_fn(|_| vec![0; self.workers]);
+                let port = by_port.entry(queue.port.0).or_insert_with(zeros);
+                for (values, (_, _, read)) in port.iter_mut().zip(SOCKET_COUNTERS) {
+                    values[queue.queue as usize % self.workers] += read(&queue);
+                }
+            }
+            by_port.into_iter().flat_map(|(port, counters)| {
+                let named = SOCKET_COUNTERS.into_iter().zip(counters);
+                named.map(move |((name, help, _), values)| BackendCounter {
+                    name,
+                    help,
+                    port: Some(PortIndex(port)),
+                    values,
+                })
+            })
         }
     }
 }

@@ -1,18 +1,24 @@
 //! `ulvsd`, the director: arguments → configuration → ports → workers → control loop → ordered shutdown.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use ulvs::{backend, launch};
+use ulvs_control::api;
 use ulvs_control::config::{self, Config, ConfigError};
-use ulvs_control::runtime::{self, Parts};
+use ulvs_control::runtime::{self, Parts, Reload};
 use ulvs_dataplane::service::Loads;
 
 /// The connection tables are worth it.
@@ -87,6 +93,7 @@ fn start(file: &Path) -> ExitCode {
         .with_writer(std::io::stderr)
         // Colour codes are for people at a terminal, not for files and journals.
         .with_ansi(std::io::stderr().is_terminal())
+        .with_timer(Milliseconds)
         .with_target(false)
         .init();
     let config = match load(file) {
@@ -94,7 +101,7 @@ fn start(file: &Path) -> ExitCode {
         Err(status) => return status,
     };
     print_all(&config.warnings);
-    match run(config) {
+    match run(config, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ulvsd: {error:#}");
@@ -103,17 +110,34 @@ fn start(file: &Path) -> ExitCode {
     }
 }
 
-fn run(config: Config) -> Result<()> {
+/// UTC to the millisecond: what is finer only makes lines longer.
+struct Milliseconds;
+
+impl FormatTime for Milliseconds {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let mut text = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut text))?;
+        // 2026-01-31T12:00:00.123456Z
+        match text.split_once('.') {
+            Some((seconds, rest)) if rest.len() > 3 => write!(writer, "{seconds}.{}Z", &rest[..3]),
+            _ => writer.write_str(&text),
+        }
+    }
+}
+
+fn run(config: Config, file: &Path) -> Result<()> {
     info!("ulvsd {} starts", env!("CARGO_PKG_VERSION"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the control thread could not be set up")?;
     // Caught from here on, so that a signal during the start also ends in order.
+    let wanted = Rc::new(Notify::new());
     let shutdown = {
         let _entered = runtime.enter();
-        shutdown_signal()?
+        signals(Rc::clone(&wanted))?
     };
+    runtime.block_on(api::refuse_second(&config.director.control_socket))?;
     let opened = backend::open(&config)?;
     let loads = Arc::new(Loads::new(config.director.server_limit));
     let (threads, workers) = launch::launch(&config.director, opened.ports.len(), opened.workers, &loads)?;
@@ -123,6 +147,13 @@ fn run(config: Config) -> Result<()> {
         workers,
         loads,
         capture: opened.capture,
+        reload: Reload {
+            wanted,
+            load: {
+                let file = file.to_owned();
+                Box::new(move || config::load(&file))
+            },
+        },
     };
     let result = runtime.block_on(runtime::run(parts, shutdown, || info!("ready: forwarding")));
     // After an error some workers may not have been told to stop; the end of the process ends them.
@@ -132,14 +163,21 @@ fn run(config: Config) -> Result<()> {
     Ok(())
 }
 
-/// Ready when SIGTERM or SIGINT comes.
-fn shutdown_signal() -> Result<impl Future<Output = ()>> {
+/// Ready when SIGTERM or SIGINT comes; passes each SIGHUP on until then.
+fn signals(reload: Rc<Notify>) -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM could not be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT could not be caught")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP could not be caught")?;
     Ok(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        let name = loop {
+            tokio::select! {
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hangup.recv() => {
+                    info!("SIGHUP: reading the configuration again");
+                    reload.notify_one();
+                }
+            }
         };
         info!("{name}: stopping");
     })

@@ -4,6 +4,8 @@
 
 #[path = "../examples/af_xdp_echo/echo.rs"]
 mod echo;
+#[path = "end_to_end/kernel.rs"]
+mod kernel;
 #[path = "af_xdp/lab.rs"]
 mod lab;
 #[path = "af_xdp/refusals.rs"]
@@ -211,6 +213,9 @@ fn one_worker_serves_both_queues() {
 }
 
 fn jumbo_round_trip(mode: AttachMode) {
+    if kernel::skip_without_multi_buffer("jumbo frames") {
+        return;
+    }
     let Some(lab) = Lab::new(1, 1, 9000) else { return };
     let echo = Echo::start(&lab, settings(&["d0"], mode, 1));
     assert!(echo.opened.devices[0].multi_buffer);

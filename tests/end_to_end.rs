@@ -9,12 +9,16 @@ mod client;
 mod config;
 #[path = "end_to_end/director.rs"]
 mod director;
+#[path = "end_to_end/kernel.rs"]
+mod kernel;
 #[path = "end_to_end/lab.rs"]
 mod lab;
 #[path = "end_to_end/neighbours.rs"]
 mod neighbours;
 #[path = "end_to_end/operation.rs"]
 mod operation;
+#[path = "end_to_end/reload.rs"]
+mod reload;
 #[path = "end_to_end/special.rs"]
 mod special;
 #[path = "end_to_end/traffic.rs"]

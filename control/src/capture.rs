@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ulvs_dataplane::address::Address;
+use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::service::{ForwardingMethod, SharedService};
 use ulvs_dataplane::snapshot::OwnedAddress;
 
@@ -39,6 +40,33 @@ pub struct CaptureRules {
     pub endpoints: BTreeSet<Endpoint>,
 }
 
+impl CaptureRules {
+    /// These rules, and besides them whatever `others` give to the director.
+    pub fn together_with(mut self, others: &CaptureRules) -> CaptureRules {
+        for (address, theirs) in &others.addresses {
+            let class = self.addresses.entry(*address).or_insert(*theirs);
+            if *class == AddressClass::Kernel {
+                *class = *theirs;
+            }
+        }
+        self.endpoints.extend(&others.endpoints);
+        self
+    }
+}
+
+/// What a backend counts besides the workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendCounter {
+    /// Its name.
+    pub name: &'static str,
+    /// One sentence on what it counts.
+    pub help: &'static str,
+    /// The port that it belongs to; none: to all of them.
+    pub port: Option<PortIndex>,
+    /// By worker where it can be told apart, else one value.
+    pub values: Vec<u64>,
+}
+
 /// What the runtime asks of a backend that shares its ports with the kernel.
 pub trait Capture {
     /// Replaces the rules. What stays is never absent for a moment.
@@ -46,6 +74,9 @@ pub trait Capture {
     /// # Errors
     /// A sentence; the rules before stay in force.
     fn update(&mut self, rules: &CaptureRules) -> Result<(), String>;
+
+    /// What became of frames before a worker saw them, or after it let them go. A counter that cannot be read is left out.
+    fn counters(&self) -> Vec<BackendCounter>;
 }
 
 /// The rules for these services on a host with these addresses.
@@ -93,4 +124,31 @@ pub fn rules(services: &[SharedService], owned: &BTreeMap<Address, OwnedAddress>
         }
     }
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn together_nothing_of_the_director_is_missing() {
+        let address = |last| Address::v4([192, 0, 2, last]);
+        let endpoint = |last| Endpoint {
+            address: address(last),
+            port: 80,
+            protocol: 6,
+        };
+        let rules = |classes: &[(u8, AddressClass)], endpoints: &[u8]| CaptureRules {
+            addresses: classes.iter().map(|(last, class)| (address(*last), *class)).collect(),
+            endpoints: endpoints.iter().copied().map(endpoint).collect(),
+        };
+        use AddressClass::{Kernel, Owned, Shared};
+        let new = rules(&[(1, Kernel), (2, Shared), (3, Owned), (4, Kernel)], &[2, 3]);
+        let old = rules(&[(1, Shared), (2, Kernel), (4, Kernel), (5, Owned)], &[1, 5]);
+        let both = rules(
+            &[(1, Shared), (2, Shared), (3, Owned), (4, Kernel), (5, Owned)],
+            &[1, 2, 3, 5],
+        );
+        assert_eq!(new.together_with(&old), both);
+    }
 }

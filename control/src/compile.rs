@@ -1,6 +1,6 @@
 //! From the configuration to what the dataplane uses: services and servers get their places ("slots") and keep them for as long as they exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ulvs_dataplane::address::Address;
@@ -26,6 +26,20 @@ pub struct Compiler {
     compiled: BTreeMap<ServiceSlot, SharedService>,
     /// The name of each service in the configuration, for people.
     names: BTreeMap<ServiceSlot, String>,
+}
+
+/// Services that are not in force yet.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    services: BTreeMap<ServiceSlot, SharedService>,
+    names: BTreeMap<ServiceSlot, String>,
+}
+
+impl Compiled {
+    /// All of them, by slot.
+    pub fn services(&self) -> Vec<SharedService> {
+        self.services.values().cloned().collect()
+    }
 }
 
 /// Why a valid configuration cannot be put to use.
@@ -118,28 +132,67 @@ impl Compiler {
         }
     }
 
-    /// Compiles all services. What did not change since the last call is the same object as before.
+    /// Compiles all services and puts them in force: [`Compiler::prepare`] and [`Compiler::commit`].
     ///
     /// # Errors
     /// A sentence; the services compiled before stay in force.
     pub fn compile(&mut self, config: &Config) -> Result<Vec<SharedService>, CompileError> {
-        let mut compiled = BTreeMap::new();
-        let mut names = BTreeMap::new();
+        let compiled = self.prepare(config)?;
+        let services = compiled.services();
+        self.commit(compiled);
+        Ok(services)
+    }
+
+    /// Compiles all services. What did not change is the same object as the one in force. To be followed by [`Compiler::commit`] or
+    /// [`Compiler::discard`].
+    ///
+    /// # Errors
+    /// A sentence; the services compiled before stay in force.
+    pub fn prepare(&mut self, config: &Config) -> Result<Compiled, CompileError> {
+        let mut compiled = Compiled::default();
         for service in &config.services {
-            let shared = self.service(config, service)?;
-            names.insert(shared.slot, service.name.clone());
-            compiled.insert(shared.slot, shared);
+            match self.service(config, service) {
+                Ok(shared) => {
+                    compiled.names.insert(shared.slot, service.name.clone());
+                    compiled.services.insert(shared.slot, shared);
+                }
+                Err(error) => {
+                    self.discard();
+                    return Err(error);
+                }
+            }
         }
+        Ok(compiled)
+    }
+
+    /// Puts what was prepared in force.
+    pub fn commit(&mut self, compiled: Compiled) {
+        for (slot, service) in &compiled.services {
+            let before = self.compiled.get(slot).filter(|before| !Arc::ptr_eq(before, service));
+            for old in before.iter().flat_map(|before| &before.servers) {
+                if let Some(new) = service.servers.iter().find(|new| new.slot == old.slot) {
+                    let load = self.loads.get(old.slot);
+                    load.upper_threshold_edited(old.upper_threshold, new.upper_threshold);
+                }
+            }
+        }
+        self.compiled = compiled.services;
+        self.names = compiled.names;
+        self.release_unused();
+    }
+
+    /// Forgets what was prepared.
+    pub fn discard(&mut self) {
+        self.release_unused();
+    }
+
+    fn release_unused(&mut self) {
+        let compiled = &self.compiled;
         self.services
             .release_others(|slot| compiled.contains_key(&ServiceSlot(slot)));
-        let used: std::collections::BTreeSet<u32> = compiled
-            .values()
-            .flat_map(|service| service.servers.iter().map(|server| server.slot.0))
-            .collect();
+        let servers = compiled.values().flat_map(|service| &service.servers);
+        let used: BTreeSet<u32> = servers.map(|server| server.slot.0).collect();
         self.servers.release_others(|slot| used.contains(&slot));
-        self.compiled = compiled;
-        self.names = names;
-        Ok(self.compiled.values().cloned().collect())
     }
 
     /// The name of a service in the configuration.
@@ -216,11 +269,6 @@ impl Compiler {
         })?;
         let slot = ServerSlot(slot);
         let before = before.and_then(|before| before.servers.iter().find(|own| own.slot == slot));
-        if let Some(before) = before {
-            self.loads
-                .get(slot)
-                .upper_threshold_edited(before.upper_threshold, server.upper_threshold);
-        }
         // The kernel keeps the last weight that was not 0, so that mh's table survives a drain.
         let last_weight = match before {
             Some(before) if server.weight == 0 => before.last_weight,
@@ -303,6 +351,25 @@ mod tests {
             text += &format!("[[service.server]]\naddress = \"{address}\"\nweight = {weight}\n");
         }
         config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors:?}"))
+    }
+
+    #[test]
+    fn what_is_prepared_and_discarded_takes_no_slots_and_changes_nothing() {
+        let mut base = config(&[("10.0.0.1:80", 1), ("10.0.0.2:80", 1)]);
+        base.director.server_limit = 3;
+        let loads = Arc::new(Loads::new(3));
+        let mut compiler = Compiler::new(&base.director, Arc::clone(&loads));
+        let first = compiler.compile(&base).unwrap();
+        for last in 3..10 {
+            let third = format!("10.0.0.{last}:80");
+            let three = config(&[("10.0.0.1:80", 1), ("10.0.0.2:80", 1), (&third, 1)]);
+            assert_eq!(compiler.prepare(&three).unwrap().services()[0].servers.len(), 3);
+            compiler.discard();
+            // One too many: the third server's slot is taken, the fourth finds none.
+            let four = config(&[("10.0.0.1:80", 1), ("10.0.0.2:80", 1), (&third, 1), ("10.0.1.1:80", 1)]);
+            assert!(matches!(compiler.prepare(&four), Err(CompileError::NoSlot { .. })));
+        }
+        assert!(Arc::ptr_eq(&compiler.compile(&base).unwrap()[0], &first[0]));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 mod announce;
 mod api;
+mod reload;
 mod workers;
 
 use std::cell::RefCell;
@@ -20,12 +21,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use ulvs_dataplane::address::Address;
-use ulvs_dataplane::service::{Loads, SharedService};
+use ulvs_dataplane::service::{Loads, ServerSlot, SharedService};
 use ulvs_dataplane::snapshot::{Interfaces, OwnedAddress, Routes, Services, Snapshot};
 
+use crate::api::views::Traffic;
 use crate::api::{BindError, Server};
 use crate::capture::{self, Capture, CaptureRules};
 use crate::compile::{self, CompileError, Compiler};
@@ -33,6 +36,7 @@ use crate::config::Config;
 use crate::forwarding::{self, OpenPort, RouteCompiler};
 use crate::neighbor::{self, ForwardingFacts, KernelView, REFRESH_PERIOD_MS, WatchError, Watcher};
 
+pub use reload::Load;
 pub use workers::WorkerHandle;
 
 /// How often the workers' mailboxes are read. A first packet to an unknown neighbour waits this much longer.
@@ -52,6 +56,16 @@ pub struct Parts {
     pub loads: Arc<Loads>,
     /// The backend's filter, where it shares its ports with the kernel.
     pub capture: Option<Box<dyn Capture>>,
+    /// How to come to another configuration while it runs.
+    pub reload: Reload,
+}
+
+/// Another configuration for the running director.
+pub struct Reload {
+    /// Notified when one is wanted.
+    pub wanted: Rc<Notify>,
+    /// Reads it.
+    pub load: Load,
 }
 
 /// Why the director cannot run, or stopped by itself.
@@ -92,6 +106,9 @@ struct Runtime {
     rules: CaptureRules,
     workers: workers::Workers,
     announcements: announce::Announcements,
+    settling: Option<reload::Settling>,
+    /// What servers' counters stood at when their servers came, where that was not 0.
+    counted_before: BTreeMap<ServerSlot, Traffic>,
     started: Instant,
 }
 
@@ -105,7 +122,7 @@ pub async fn run(parts: Parts, shutdown: impl Future<Output = ()>, ready: impl F
     let director = &parts.config.director;
     let server = Server::bind(&director.control_socket, Some(&director.control_group)).await?;
     let mut watcher = Watcher::open()?;
-    let mut runtime = Runtime::new(parts)?;
+    let (mut runtime, reload) = Runtime::new(parts)?;
     for change in watcher.next().await? {
         runtime.view.apply(change);
     }
@@ -118,7 +135,7 @@ pub async fn run(parts: Parts, shutdown: impl Future<Output = ()>, ready: impl F
         let _ = api_stopped.await;
     });
     let result = {
-        let serve = follow(&shared, &mut watcher, ready);
+        let serve = follow(&shared, &mut watcher, &reload, ready);
         tokio::pin!(serve, api, shutdown);
         let result = tokio::select! {
             result = &mut serve => result,
@@ -137,7 +154,12 @@ pub async fn run(parts: Parts, shutdown: impl Future<Output = ()>, ready: impl F
 }
 
 /// Follows the kernel and the workers for ever.
-async fn follow(shared: &Shared, watcher: &mut Watcher, ready: impl FnOnce()) -> Result<(), RuntimeError> {
+async fn follow(
+    shared: &Shared,
+    watcher: &mut Watcher,
+    reload: &Reload,
+    ready: impl FnOnce(),
+) -> Result<(), RuntimeError> {
     let mut mailboxes = interval(MAILBOX_PERIOD);
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
@@ -162,6 +184,11 @@ async fn follow(shared: &Shared, watcher: &mut Watcher, ready: impl FnOnce()) ->
                 }
             },
             _ = refresh.tick() => ask_kernel(shared).await,
+            () = reload.wanted.notified() => {
+                shared.borrow_mut().reload(&reload.load);
+                // New servers are resolved before their first packet.
+                ask_kernel(shared).await;
+            }
             _ = mailboxes.tick() => {
                 let unresolved = shared.borrow_mut().read_mailboxes()?;
                 if ready.is_some() && shared.borrow().workers.all_adopted(1) {
@@ -201,11 +228,11 @@ fn report_refusals(result: Result<Vec<neighbor::AskError>, WatchError>) {
 }
 
 impl Runtime {
-    fn new(parts: Parts) -> Result<Runtime, RuntimeError> {
+    fn new(parts: Parts) -> Result<(Runtime, Reload), RuntimeError> {
         let mut compiler = Compiler::new(&parts.config.director, Arc::clone(&parts.loads));
         let services = compiler.compile(&parts.config)?;
         let owned = compile::owned_addresses(services.iter());
-        Ok(Runtime {
+        let runtime = Runtime {
             compiler,
             services,
             owned,
@@ -218,42 +245,59 @@ impl Runtime {
             rules: CaptureRules::default(),
             workers: workers::Workers::new(parts.workers),
             announcements: announce::Announcements::default(),
+            settling: None,
+            counted_before: BTreeMap::new(),
             started: Instant::now(),
             ports: parts.ports,
             config: parts.config,
-        })
+        };
+        Ok((runtime, parts.reload))
     }
 
     fn kernel_interfaces(&self) -> BTreeSet<u32> {
         forwarding::kernel_interfaces(&forwarding::neighbour_ports(&self.ports, &self.view))
     }
 
+    /// What the kernel says about the ways to the servers.
+    fn find_facts(&self) -> ForwardingFacts {
+        let ports = forwarding::neighbour_ports(&self.ports, &self.view);
+        let servers = self.services.iter().flat_map(|service| &service.servers);
+        let wanted: BTreeSet<Address> = servers.map(|server| server.address).collect();
+        neighbor::forwarding_facts(&self.view, &ports, &wanted.into_iter().collect::<Vec<_>>())
+    }
+
     /// Links, addresses, routes or neighbours are others than before.
     fn kernel_changed(&mut self) -> Result<(), RuntimeError> {
-        let ports = forwarding::neighbour_ports(&self.ports, &self.view);
-        let servers = self
-            .services
-            .iter()
-            .flat_map(|service| service.servers.iter().map(|server| server.address));
-        let wanted: Vec<Address> = servers.collect::<BTreeSet<_>>().into_iter().collect();
-        let facts = neighbor::forwarding_facts(&self.view, &ports, &wanted);
+        let facts = self.find_facts();
         let interfaces = forwarding::interfaces(&self.ports, &self.view);
         let is_first = self.snapshot.interfaces.all().is_empty();
         let same_interfaces = !is_first && self.snapshot.interfaces.all() == interfaces;
         if !(same_interfaces && facts == self.facts) {
-            self.explain_unreachable(&facts);
-            let routes = self.route_compiler.compile(&facts, &interfaces, &ports);
-            self.facts = facts;
-            let interfaces = if same_interfaces {
-                Arc::clone(&self.snapshot.interfaces)
-            } else {
-                let partial = self.ports.iter().map(|port| port.has_partial_checksums).collect();
-                let owned = self.owned.iter().map(|(address, kind)| (*address, *kind));
-                Arc::new(Interfaces::new(interfaces, owned, partial))
-            };
-            self.publish(interfaces, Arc::new(routes));
+            let (interfaces, routes) = self.compile_forwarding(facts, !same_interfaces);
+            self.publish(Snapshot {
+                interfaces,
+                routes,
+                ..(*self.snapshot).clone()
+            });
         }
         self.update_capture()
+    }
+
+    /// Interfaces (those in force, unless they or the owned addresses are others now) and routes.
+    fn compile_forwarding(&mut self, facts: ForwardingFacts, new_interfaces: bool) -> (Arc<Interfaces>, Arc<Routes>) {
+        self.explain_unreachable(&facts);
+        let interfaces = if new_interfaces {
+            let partial = self.ports.iter().map(|port| port.has_partial_checksums).collect();
+            let owned = self.owned.iter().map(|(address, kind)| (*address, *kind));
+            let interfaces = forwarding::interfaces(&self.ports, &self.view);
+            Arc::new(Interfaces::new(interfaces, owned, partial))
+        } else {
+            Arc::clone(&self.snapshot.interfaces)
+        };
+        let ports = forwarding::neighbour_ports(&self.ports, &self.view);
+        let routes = self.route_compiler.compile(&facts, interfaces.all(), &ports);
+        self.facts = facts;
+        (interfaces, Arc::new(routes))
     }
 
     /// Says which servers cannot be reached, once for each change.
@@ -278,7 +322,11 @@ impl Runtime {
         let Some(capture) = self.capture.as_mut() else {
             return Ok(());
         };
-        let rules = capture::rules(&self.services, &self.owned, &self.view);
+        let mut rules = capture::rules(&self.services, &self.owned, &self.view);
+        if self.settling.is_some() {
+            // Workers may still know what the last reload removed.
+            rules = rules.together_with(&self.rules);
+        }
         if rules == self.rules {
             return Ok(());
         }
@@ -309,13 +357,11 @@ impl Runtime {
         );
     }
 
-    fn publish(&mut self, interfaces: Arc<Interfaces>, routes: Arc<Routes>) {
-        let generation = self.snapshot.generation + 1;
+    /// Gives a configuration to the workers, as the next generation.
+    fn publish(&mut self, snapshot: Snapshot) {
         self.snapshot = Arc::new(Snapshot {
-            generation,
-            interfaces,
-            routes,
-            ..(*self.snapshot).clone()
+            generation: self.snapshot.generation + 1,
+            ..snapshot
         });
         self.workers.adopt(&self.snapshot);
     }
@@ -326,6 +372,7 @@ impl Runtime {
             return Err(RuntimeError::WorkerStopped(worker));
         }
         let asked = self.workers.read();
+        self.finish_reload();
         self.announcements
             .send_due(Instant::now(), self.snapshot.interfaces.all(), &mut self.workers);
         let ports = forwarding::neighbour_ports(&self.ports, &self.view);

@@ -102,7 +102,7 @@ pub enum Error {
 
     /// There is not enough memory for the frames.
     #[error(
-        "there is no room for {bytes} bytes of frame memory ({source}): configure smaller rings or fewer queues, or add memory"
+        "there is no room for {bytes} bytes of frame memory ({source}): lower frames in [director], give the ports fewer queues, or add memory"
     )]
     OutOfMemory {
         /// Size of the frame memory.

@@ -90,6 +90,8 @@ pub struct Settings {
     pub zero_copy: ZeroCopy,
     /// Whether a frame may span several buffers where kernel and driver can do that. Without it the MTU is bounded by the frame size.
     pub multi_buffer: bool,
+    /// Frames per worker and device; none: computed.
+    pub frames: Option<u32>,
     /// Bytes of a frame's buffer: 2048 or 4096.
     pub frame_size: u32,
     /// Entries in each of a queue's rings: a power of two from 64 to 16384.
@@ -108,6 +110,7 @@ impl Settings {
             workers: 1,
             zero_copy: ZeroCopy::Auto,
             multi_buffer: true,
+            frames: None,
             frame_size: 4096,
             ring_size: 2048,
             max_addresses: 4096,

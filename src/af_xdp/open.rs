@@ -62,7 +62,7 @@ pub fn open(settings: &Settings) -> Result<Opened, Error> {
     })?;
     let attached = attach_all(&mut filter, &devices, &settings.devices)?;
 
-    let frames = frame_count(queues, settings);
+    let frames = frame_count(queues, settings)?;
     let umem = Umem::allocate(frames, settings.frame_size)?;
     let (mode, parts) = bind_all(umem, &devices, &attached, settings)?;
     check_mtu(&devices, settings.frame_size, mode)?;
@@ -168,10 +168,34 @@ fn raise_memory_lock_limit() {
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
 }
 
-/// Frames for the worst case: fill, RX and TX ring of each queue full (what the completion ring holds is taken back on every
-/// loop), and each worker's own stock.
-fn frame_count(queues: u32, settings: &Settings) -> u32 {
-    queues * 3 * settings.ring_size + settings.workers as u32 * 2 * stock(settings)
+/// As many frames as configured, or for the worst case: all rings full, and each worker's own stock.
+fn frame_count(queues: u32, settings: &Settings) -> Result<u32, Error> {
+    // What the completion ring holds is taken back on every loop.
+    let in_rings = u64::from(queues) * 3 * u64::from(settings.ring_size);
+    let Some(frames) = settings.frames else {
+        let stocks = settings.workers as u64 * 2 * u64::from(stock(settings));
+        return to_count(in_rings + stocks);
+    };
+    let shares = settings.workers as u64 * settings.devices.len() as u64;
+    let wanted = u64::from(frames) * shares;
+    if wanted < in_rings {
+        return Err(Error::Setting(format!(
+            "frames = {frames} per worker and port makes {wanted} packet buffers, but the rings of the {queues} queue(s) hold {in_rings}: \
+             set frames in [director] to at least {}, or to 0 to have it computed",
+            in_rings.div_ceil(shares)
+        )));
+    }
+    to_count(wanted)
+}
+
+/// Frames are numbered in 32 bits.
+fn to_count(frames: u64) -> Result<u32, Error> {
+    u32::try_from(frames).map_err(|_| {
+        Error::Setting(format!(
+            "{frames} packet buffers are more than there can be ({}): lower frames in [director], or give the ports fewer queues",
+            u32::MAX
+        ))
+    })
 }
 
 /// Free frames that a worker wants at hand.
@@ -320,5 +344,37 @@ fn facts(device: &Device, xdp_mode: XdpMode, bind_mode: BindMode, warnings: Vec<
         zero_copy: bind_mode.zero_copy,
         multi_buffer: bind_mode.multi_buffer,
         warnings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::af_xdp::DeviceSettings;
+
+    fn frames(of: u32, queues: u32) -> Result<u32, String> {
+        let settings = Settings {
+            workers: 2,
+            frames: Some(of),
+            ..Settings::new(vec![DeviceSettings::new("a"), DeviceSettings::new("b")])
+        };
+        frame_count(queues, &settings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn configured_frames_must_fill_the_rings() {
+        // One queue for each of two workers on each of two devices: what the configuration's check promises to be enough.
+        assert_eq!(frames(6144, 4), Ok(4 * 6144));
+        assert_eq!(frames(20_000, 4), Ok(80_000));
+        let told = frames(6143, 4).unwrap_err();
+        assert!(told.contains("to at least 6144"), "{told}");
+        let told = frames(6144, 5).unwrap_err();
+        assert!(
+            told.contains("5 queue(s)") && told.contains("to at least 7680"),
+            "{told}"
+        );
+        assert_eq!(frames(7680, 5), Ok(4 * 7680));
+        let told = frames(u32::MAX, 4).unwrap_err();
+        assert!(told.contains("lower frames"), "{told}");
     }
 }

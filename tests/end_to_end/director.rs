@@ -71,6 +71,23 @@ impl<'a> Director<'a> {
         std::fs::read_to_string(log_file(self.lab)).unwrap_or_default()
     }
 
+    /// Has the director read its configuration file again, and returns what it logs about that: one line in the end, and before it what is
+    /// wrong with the file.
+    pub fn reload(&self) -> String {
+        let before = self.log().len();
+        signal("-HUP", &self.process);
+        let start = Instant::now();
+        loop {
+            let news = self.log().split_off(before);
+            let is_last = |line: &str| line.contains(" reloaded, ") || line.contains(" reload refused: ");
+            if news.ends_with('\n') && news.lines().any(is_last) {
+                return news;
+            }
+            assert!(start.elapsed() < PATIENCE, "ulvsd did not reload: {news}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Asks the director with the command line.
     pub fn ask(&self, arguments: &[&str]) -> Output {
         let socket = self.lab.directory().join("ulvs.sock").display().to_string();

@@ -69,6 +69,10 @@ fn a_second_director_is_refused_and_the_first_goes_on() {
         "the second director hung: {}",
         lab::describe(&second)
     );
+    assert_eq!(second.status.code(), Some(1), "{}", lab::describe(&second));
+    let errors = String::from_utf8_lossy(&second.stderr);
+    let last = errors.lines().last().unwrap_or_default();
+    assert!(last.starts_with("ulvsd: another ulvsd (process "), "{errors}");
     client::get(&lab, traffic::vip(&CASE), 80, "/");
     director.stop();
 }

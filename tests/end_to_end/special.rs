@@ -9,6 +9,7 @@ use crate::config::{
     Service, with_port,
 };
 use crate::director::Director;
+use crate::kernel;
 use crate::lab::{self, Lab, Shape, address};
 use crate::traffic;
 
@@ -190,6 +191,9 @@ fn segments_fit_the_way_to_the_client() {
 
 #[test]
 fn jumbo_frames_pass() {
+    if kernel::skip_without_multi_buffer("jumbo_frames_pass") {
+        return;
+    }
     let Some(lab) = Lab::up(
         "jumbo",
         Shape {

@@ -20,7 +20,7 @@ mod tests;
 pub use backend::{Answer, Backend, Refusal};
 pub use client::{Client, ClientError};
 pub use server::{Limits, Server, serve};
-pub use socket::BindError;
+pub use socket::{BindError, refuse_second};
 
 /// Where `ulvsd` listens unless its configuration says otherwise, and where `ulvs` looks unless `--socket` or `ULVS_SOCKET` does.
 pub const DEFAULT_SOCKET: &str = "/run/ulvs/ulvs.sock";

@@ -143,6 +143,18 @@ fn group_id(name: &str) -> Result<u32, BindError> {
     }
 }
 
+/// Says so if another director answers at `path`: to be asked before anything is touched that would be in its way. Whatever else is
+/// wrong with the path shows when the socket is opened.
+///
+/// # Errors
+/// [`BindError::AlreadyRunning`]
+pub async fn refuse_second(path: &Path) -> Result<(), BindError> {
+    match refuse_if_taken(path).await {
+        Err(error @ BindError::AlreadyRunning { .. }) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// An error if a director answers at `path`, or something stands there that is no socket.
 async fn refuse_if_taken(path: &Path) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {

@@ -290,7 +290,7 @@ pub struct CounterView {
     pub name: String,
     /// One sentence on what it counts.
     pub help: String,
-    /// Its value on each worker, by worker index.
+    /// Its value on each worker, by worker index; a single value, however many workers there are, where workers have no part in it.
     pub values: Vec<u64>,
 }
 

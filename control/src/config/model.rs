@@ -34,6 +34,9 @@ impl Config {
     }
 }
 
+/// The most workers of one director.
+pub const MOST_WORKERS: usize = 255;
+
 /// `[director]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Director {
@@ -50,7 +53,7 @@ pub struct Director {
     /// Most real servers, all services together.
     pub server_limit: usize,
     /// Packet buffers per worker and port; 0: to be computed.
-    pub frames: usize,
+    pub frames: u32,
     /// What a worker does when nothing arrives.
     pub idle: Idle,
     /// Absolute path of the control socket.
@@ -120,8 +123,6 @@ pub struct Port {
     pub mode: PortMode,
     /// Whether the driver writes into our buffers itself.
     pub zero_copy: ZeroCopy,
-    /// Receive queues to use; 0: all that the device has.
-    pub queues: u32,
     /// Whether frames without a VLAN tag are taken.
     pub untagged: bool,
     /// VLANs whose tagged frames are taken.

@@ -1,4 +1,5 @@
-//! Gratuitous ARP and unsolicited neighbour advertisements for the addresses that the director answers for: at start, and twice more for whoever missed the first.
+//! Gratuitous ARP and unsolicited neighbour advertisements for the addresses that the director answers for: at start or when a reload adds
+//! them, and twice more for whoever missed the first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use ulvs_dataplane::snapshot::{Interface, OwnedAddress};
 use super::workers::Workers;
 use crate::neighbor::announcement;
 
-/// When, after the start. keepalived sends a second batch after five seconds (`garp_master_delay`); switches that just learnt of a link want one sooner.
+/// When, after the start or reload. keepalived sends a second batch after five seconds (`garp_master_delay`); switches that just learnt of a link want one sooner.
 const AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(5)];
 /// Frames per reading of the mailboxes: thousands of addresses are spread over time.
 const AT_ONCE: usize = 16;
@@ -19,15 +20,21 @@ const AT_ONCE: usize = 16;
 pub(super) struct Announcements(VecDeque<(Instant, Address, usize)>);
 
 impl Announcements {
-    /// Plans the announcements of all addresses on all interfaces.
+    /// Plans the announcements of these addresses on all interfaces, besides what is still to be sent.
     pub(super) fn begin(&mut self, now: Instant, owned: &BTreeMap<Address, OwnedAddress>, interfaces: &[Interface]) {
-        self.0.clear();
         for after in AFTER {
             for address in owned.keys() {
                 self.0
                     .extend((0..interfaces.len()).map(|interface| (now + after, *address, interface)));
             }
         }
+        // The front is what is due first. The sort is stable: addresses keep their order.
+        self.0.make_contiguous().sort_by_key(|(due, _, _)| *due);
+    }
+
+    /// Takes back what is planned for all other addresses.
+    pub(super) fn forget_others(&mut self, owned: &BTreeMap<Address, OwnedAddress>) {
+        self.0.retain(|(_, address, _)| owned.contains_key(address));
     }
 
     /// Sends what is due.

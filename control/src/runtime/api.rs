@@ -140,6 +140,16 @@ impl Backend for RuntimeBackend {
                 counters.dropped(reason)
             }));
         }
+        // Frames that never came to a worker, or got lost behind it.
+        let backend = runtime.capture.iter().flat_map(|capture| capture.counters());
+        all.extend(backend.map(|counter| CounterView {
+            name: match counter.port.and_then(|port| runtime.ports.get(usize::from(port.0))) {
+                Some(port) => format!("{}[{}]", counter.name, port.name),
+                None => counter.name.to_owned(),
+            },
+            help: counter.help.to_owned(),
+            values: counter.values,
+        }));
         Ok(all)
     }
 
@@ -223,8 +233,21 @@ impl Runtime {
         }
     }
 
-    /// All workers together.
+    /// All workers together, since the server came.
     fn traffic(&self, slot: ServerSlot) -> Traffic {
+        let mut traffic = self.counted(slot);
+        if let Some(before) = self.counted_before.get(&slot) {
+            traffic.connections -= before.connections.min(traffic.connections);
+            traffic.packets_in -= before.packets_in.min(traffic.packets_in);
+            traffic.packets_out -= before.packets_out.min(traffic.packets_out);
+            traffic.bytes_in -= before.bytes_in.min(traffic.bytes_in);
+            traffic.bytes_out -= before.bytes_out.min(traffic.bytes_out);
+        }
+        traffic
+    }
+
+    /// All workers together, since the director started.
+    pub(super) fn counted(&self, slot: ServerSlot) -> Traffic {
         let mut total = Traffic::default();
         for worker in self.workers.handles() {
             let traffic = worker.counters.server(slot);

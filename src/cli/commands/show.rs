@@ -139,7 +139,12 @@ impl Shown for Vec<CounterView> {
         let mut table = Table::new(&headings);
         for counter in self {
             let mut row = vec![counter.name.clone(), counter.total().to_string()];
-            row.extend((0..worker_headings.len()).map(|worker| or_dash(counter.values.get(worker))));
+            let by_worker = if counter.values.len() < workers {
+                &[]
+            } else {
+                &counter.values[..]
+            };
+            row.extend((0..worker_headings.len()).map(|worker| or_dash(by_worker.get(worker))));
             row.push(counter.help.clone());
             table.row(row);
         }

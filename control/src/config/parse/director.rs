@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::error::Findings;
-use crate::config::model::{Director, Timeouts};
+use crate::config::model::{Director, MOST_WORKERS, Timeouts};
 use crate::config::names::{BACKENDS, IDLES};
 use crate::config::section::{At, Section};
 use crate::config::validate::each_repeat;
 
 /// `sun_path` of a unix socket holds 108 bytes, the last of which is zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
-/// Packet buffers below this cannot keep even one receive ring filled.
-const FEWEST_FRAMES: u32 = 512;
+/// What the rings of one queue hold. A card with more queues than workers needs more; how many it has is only known when it is opened.
+const FEWEST_FRAMES: u32 = 6144;
 
 pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
     let size = |key: &str| section.integer(key).value as usize;
@@ -27,6 +27,15 @@ pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
                 .see(&first.span, "it is listed here first");
         },
     );
+    if let Some(core) = cores.get(MOST_WORKERS) {
+        let message = format!(
+            "cores lists {} cores; there can be at most {MOST_WORKERS} workers",
+            cores.len()
+        );
+        findings
+            .error(&core.span, message)
+            .help(format!("list at most {MOST_WORKERS}; this is the first one too many"));
+    }
     let workers = section.integer("workers");
     if workers.given && !cores.is_empty() && cores.len() as u32 != workers.value {
         let message = format!("workers is ignored: cores asks for {} pinned workers", cores.len());
@@ -36,7 +45,10 @@ pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
     }
     let frames = section.integer("frames");
     if frames.value != 0 && frames.value < FEWEST_FRAMES {
-        let message = format!("frames is {}; that is too few to receive with", frames.value);
+        let message = format!(
+            "frames is {}; the rings of one queue alone hold {FEWEST_FRAMES}",
+            frames.value
+        );
         findings
             .error(&frames.span, message)
             .help(format!("write at least {FEWEST_FRAMES}, or 0 to have it computed"));
@@ -48,7 +60,7 @@ pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
         connections: size("connections"),
         service_limit: size("service_limit"),
         server_limit: size("server_limit"),
-        frames: frames.value as usize,
+        frames: frames.value,
         idle: section.choice("idle", &IDLES).value,
         control_socket: section
             .text("control_socket")

@@ -21,7 +21,6 @@ pub struct PortEntry {
     pub interface: Option<At<String>>,
     pub mode: PortMode,
     pub zero_copy: ZeroCopy,
-    pub queues: u32,
     pub untagged: bool,
     pub vlans: Vec<VlanEntry>,
 }
@@ -50,7 +49,6 @@ pub fn parse(section: &Section, findings: &mut Findings) -> PortEntry {
         interface,
         mode: section.choice("mode", &PORT_MODES).value,
         zero_copy: section.choice("zero_copy", &ZERO_COPIES).value,
-        queues: section.integer("queues").value,
         untagged: section.flag("untagged"),
         complete: section.complete && findings.len() == found_before,
     }
@@ -100,7 +98,6 @@ impl PortEntry {
             interface: interface.clone(),
             mode: self.mode,
             zero_copy: self.zero_copy,
-            queues: self.queues,
             untagged: self.untagged,
             line: source.line_of(self.span.start),
         })

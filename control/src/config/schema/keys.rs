@@ -2,6 +2,7 @@
 
 use super::Kind::{self, Choice, Choices, Flag, Integer, Integers, Section, Sections, Text, TextOrTexts, Texts};
 use super::{DefaultValue as Default, Key, Table};
+use crate::config::model::MOST_WORKERS;
 use crate::config::names::{
     BACKENDS, CLIENT_ADDRESSES, IDLES, METHODS, PORT_MODES, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS, ZERO_COPIES, words,
 };
@@ -16,6 +17,11 @@ const SCHEDULER_FLAG_WORDS: &[&str] = &words(&SCHEDULER_FLAGS);
 const METHOD_WORDS: &[&str] = &words(&METHODS);
 const CLIENT_ADDRESS_WORDS: &[&str] = &words(&CLIENT_ADDRESSES);
 
+/// Frames name a worker by one byte.
+const WORKERS: Kind = Integer {
+    min: 1,
+    max: MOST_WORKERS as u64,
+};
 /// ipvsadm takes no longer timeout than 31 days.
 const TIMEOUT: Kind = Integer {
     min: 1,
@@ -63,7 +69,7 @@ pub const KEYS_OF_FILE: &Table = &Table { name: "the file", keys: &[
 pub const DIRECTOR: &Table = &Table { name: "[director]", keys: &[
     key("backend",        Choice(BACKEND_WORDS),                  Default::Text("af_xdp"),              "",               r#""af_xdp""#,              "how frames are received and sent"),
     key("cores",          Integers { min: 0, max: 4095 },         Default::Empty,                       "",               "[2, 3]",                   "CPU numbers; one worker is pinned to each"),
-    key("workers",        Integer { min: 1, max: 256 },           Default::Integer(1),                  "workers",        "1",                        "how many, not pinned, when cores is empty"),
+    key("workers",        WORKERS,                                Default::Integer(1),                  "workers",        "1",                        "how many, not pinned, when cores is empty"),
     key("connections",    Integer { min: 1 << 10, max: 1 << 27 }, Default::Integer(1 << 20),            "connections",    "1048576",                  "size of the connection table, all workers together"),
     key("service_limit",  Integer { min: 1, max: 1 << 20 },       Default::Integer(16384),              "services",       "16384",                    "the most virtual services"),
     key("server_limit",   Integer { min: 1, max: 1 << 22 },       Default::Integer(65536),              "servers",        "65536",                    "the most real servers, all services together"),
@@ -94,7 +100,6 @@ pub const PORT: &Table = &Table { name: "[[port]]", keys: &[
     key("interface", Text,                          Default::Required,                     "",               r#""eth0""#,                                 "kernel network interface"),
     key("mode",      Choice(PORT_MODE_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "how the XDP program is attached"),
     key("zero_copy", Choice(ZERO_COPY_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "whether the driver writes into our buffers itself"),
-    key("queues",    Integer { min: 0, max: 4096 }, Default::Integer(0),                   "receive queues", "0",                                         "how many are used; 0: all that the device has"),
     key("untagged",  Flag,                          Default::Flag(true),                   "",               "true",                                      "whether frames without a VLAN tag are taken"),
     key("vlans",     Sections(VLAN),                Default::Empty,                        "",               r#"[{ id = 100, interface = "eth0.100" }]"#, "VLANs whose tagged frames are taken"),
 ] };

@@ -32,8 +32,8 @@ fn a_port_alone_is_a_configuration() {
         ("eth0", "eth0", 1)
     );
     assert_eq!(
-        (port.mode, port.zero_copy, port.queues, port.untagged),
-        (PortMode::Auto, ZeroCopy::Auto, 0, true)
+        (port.mode, port.zero_copy, port.untagged),
+        (PortMode::Auto, ZeroCopy::Auto, true)
     );
     assert!(config.services.is_empty() && config.warnings.is_empty());
 }
@@ -41,14 +41,13 @@ fn a_port_alone_is_a_configuration() {
 #[test]
 fn director_ports_and_vlans_are_taken_as_written() {
     let config = load(
-        "director = { cores = [3, 1], workers = 2, connections = 0x1_0000, idle = \"poll\", frames = 512 }
+        "director = { cores = [3, 1], workers = 2, connections = 0x1_0000, idle = \"poll\", frames = 8192 }
         timeouts = { udp = 10 }
         [[port]]
         name = \"trunk\"
         interface = \"eth1\"
         mode = \"generic\"
         zero_copy = \"off\"
-        queues = 2
         untagged = false
         vlans = [{ id = 5 }, { id = 6, interface = \"eth1.6\" }]",
     );
@@ -59,7 +58,7 @@ fn director_ports_and_vlans_are_taken_as_written() {
     );
     assert_eq!(
         (director.connections, director.idle, director.frames),
-        (65536, Idle::Poll, 512)
+        (65536, Idle::Poll, 8192)
     );
     assert_eq!(
         (config.timeouts.udp, config.timeouts.tcp),
@@ -67,8 +66,8 @@ fn director_ports_and_vlans_are_taken_as_written() {
     );
     let port = &config.ports[0];
     assert_eq!(
-        (port.mode, port.zero_copy, port.queues, port.untagged),
-        (PortMode::Generic, ZeroCopy::Off, 2, false)
+        (port.mode, port.zero_copy, port.untagged),
+        (PortMode::Generic, ZeroCopy::Off, false)
     );
     let vlan = |id, interface: &str| Vlan {
         id,
