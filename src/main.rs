@@ -104,10 +104,24 @@ fn start(file: &Path) -> ExitCode {
     match run(config, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ulvsd: {error:#}");
+            eprintln!("ulvsd: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes. Many errors already say their cause where it reads best; it is not repeated then.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !sentence.contains(&cause) {
+            if !sentence.is_empty() {
+                sentence += ": ";
+            }
+            sentence += &cause;
+        }
+    }
+    sentence
 }
 
 /// UTC to the millisecond: what is finer only makes lines longer.
@@ -181,4 +195,18 @@ fn signals(reload: Rc<Notify>) -> Result<impl Future<Output = ()>> {
         };
         info!("{name}: stopping");
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || std::io::Error::other("no such thing");
+        let silent = anyhow::Error::new(cause()).context("it failed");
+        assert_eq!(sentence(&silent), "it failed: no such thing");
+        let telling = anyhow::Error::new(cause()).context("it failed (no such thing), try again");
+        assert_eq!(sentence(&telling), "it failed (no such thing), try again");
+    }
 }
