@@ -225,7 +225,13 @@ fn expiry(options: &Options, method: ForwardingMethod) {
         server: V4,
         scheduler,
     };
-    let flows = options.flows.iter().copied().max().unwrap_or(1).clamp(10_000, 1_000_000);
+    let flows = options
+        .flows
+        .iter()
+        .copied()
+        .max()
+        .unwrap_or(1)
+        .clamp(10_000, 1_000_000);
     let mut rig = Rig::new(balance, flows as usize);
     rig.open(flows);
     let timing = rig.measure_expiry();
