@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     while Instant::now() < end {
         for bytes in &mut frames {
             flow = flow.wrapping_add(STRIDE);
-            set_client(bytes, (u64::from(flow) * u64::from(flows) >> 32) as u32);
+            set_client(bytes, ((u64::from(flow) * u64::from(flows)) >> 32) as u32);
         }
         let mut headers = MultiHeaders::<()>::preallocate(BATCH, None);
         let slices: Vec<[IoSlice; 1]> = frames.iter().map(|bytes| [IoSlice::new(bytes)]).collect();
