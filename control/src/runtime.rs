@@ -126,8 +126,9 @@ pub async fn run(parts: Parts, shutdown: impl Future<Output = ()>, ready: impl F
     for change in watcher.next().await? {
         runtime.view.apply(change);
     }
+    // The first snapshot: the services, and all that the kernel said.
     runtime.kernel_changed()?;
-    runtime.publish_services();
+    runtime.announce_all();
     let shared: Shared = Rc::new(RefCell::new(runtime));
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let backend = api::RuntimeBackend(Rc::clone(&shared));
@@ -232,6 +233,11 @@ impl Runtime {
         let mut compiler = Compiler::new(&parts.config.director, Arc::clone(&parts.loads));
         let services = compiler.compile(&parts.config)?;
         let owned = compile::owned_addresses(services.iter());
+        let snapshot = Snapshot {
+            services: Arc::new(Services::new(services.iter().cloned())),
+            timeouts: compile::timeouts(&parts.config.timeouts),
+            ..Snapshot::default()
+        };
         let runtime = Runtime {
             compiler,
             services,
@@ -240,7 +246,7 @@ impl Runtime {
             view: KernelView::new(),
             facts: ForwardingFacts::default(),
             route_compiler: RouteCompiler::default(),
-            snapshot: Arc::new(Snapshot::default()),
+            snapshot: Arc::new(snapshot),
             capture: parts.capture,
             rules: CaptureRules::default(),
             workers: workers::Workers::new(parts.workers),
@@ -338,25 +344,6 @@ impl Runtime {
         Ok(())
     }
 
-    /// The first configuration, with its services.
-    fn publish_services(&mut self) {
-        let snapshot = Snapshot {
-            generation: self.snapshot.generation.max(1),
-            services: Arc::new(Services::new(self.services.iter().cloned())),
-            timeouts: compile::timeouts(&self.config.timeouts),
-            ..(*self.snapshot).clone()
-        };
-        self.snapshot = Arc::new(snapshot);
-        self.workers.adopt(&self.snapshot);
-        self.announcements
-            .begin(Instant::now(), &self.owned, self.snapshot.interfaces.all());
-        info!(
-            "{} virtual services, {} real servers",
-            self.services.len(),
-            self.services.iter().map(|service| service.servers.len()).sum::<usize>()
-        );
-    }
-
     /// Gives a configuration to the workers, as the next generation.
     fn publish(&mut self, snapshot: Snapshot) {
         self.snapshot = Arc::new(Snapshot {
@@ -364,6 +351,14 @@ impl Runtime {
             ..snapshot
         });
         self.workers.adopt(&self.snapshot);
+    }
+
+    /// Makes the network learn the addresses that the director answers for.
+    fn announce_all(&mut self) {
+        let interfaces = self.snapshot.interfaces.all();
+        self.announcements.begin(Instant::now(), &self.owned, interfaces);
+        let servers: usize = self.services.iter().map(|service| service.servers.len()).sum();
+        info!("{} virtual services, {servers} real servers", self.services.len());
     }
 
     /// Takes the workers' messages in. Returns the next hops that they ask for.
