@@ -9,7 +9,7 @@ use ulvs_dataplane::conn::key::{Key, KeyHasher};
 use ulvs_dataplane::counters::{Counters, Event};
 use ulvs_dataplane::io::{BURST, Io, PortIndex};
 use ulvs_dataplane::pipeline::{Pipeline, SPARE_FRAMES, Settings};
-use ulvs_dataplane::service::{Loads, protocol};
+use ulvs_dataplane::service::{ForwardingMethod, Loads, protocol};
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::wire::tcp;
 use ulvs_dataplane::worker::{Mailbox, Mesh, Worker};
@@ -146,6 +146,7 @@ impl Rig {
         } else {
             &[0]
         };
+        let has_replies = matches!(self.balance.method, ForwardingMethod::Nat | ForwardingMethod::FullNat);
         let opens_v6 = self.balance.server == Family::V6;
         for first in (0..flows).step_by(ROUND) {
             for &flags in flags {
@@ -165,6 +166,20 @@ impl Rig {
                     let place = (BURSTS - 1 - at / BURST) * BURST + at % BURST;
                     let id = (first + place as u32) % flows;
                     self.sides[id as usize] = ServerSide::of_sent(frame, family);
+                }
+                self.drain();
+            }
+            // A hit is a packet of a connection that both sides have used: the first reply looks the way back up.
+            if has_replies {
+                let mut next = first;
+                self.fill(|rig| {
+                    let id = next % flows;
+                    next += 1;
+                    rig.draw_server(id, tcp::ACK)
+                });
+                for _ in 0..BURSTS {
+                    self.worker.turn(self.now);
+                    self.now = self.now + BURST_NS;
                 }
                 self.drain();
             }
