@@ -77,6 +77,9 @@ pub trait Capture {
 
     /// What became of frames before a worker saw them, or after it let them go. A counter that cannot be read is left out.
     fn counters(&self) -> Vec<BackendCounter>;
+
+    /// Looks at what changes by itself, such as a link that goes down, and logs it. Called about once a second.
+    fn watch(&mut self) {}
 }
 
 /// The rules for these services on a host with these addresses.

@@ -41,6 +41,8 @@ pub use workers::WorkerHandle;
 
 /// How often the workers' mailboxes are read. A first packet to an unknown neighbour waits this much longer.
 const MAILBOX_PERIOD: Duration = Duration::from_millis(2);
+/// How often the backend looks after its ports.
+const BACKEND_WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait after the kernel could not be read.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -165,6 +167,8 @@ async fn follow(
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = interval(BACKEND_WATCH_PERIOD);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Some(ready);
     loop {
         tokio::select! {
@@ -185,6 +189,7 @@ async fn follow(
                 }
             },
             _ = refresh.tick() => ask_kernel(shared).await,
+            _ = watch.tick() => shared.borrow_mut().capture.iter_mut().for_each(|capture| capture.watch()),
             () = reload.wanted.notified() => {
                 shared.borrow_mut().reload(&reload.load);
                 // New servers are resolved before their first packet.

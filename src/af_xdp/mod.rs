@@ -20,16 +20,15 @@ mod pool;
 mod ring;
 mod socket;
 mod umem;
-mod waker;
 mod worker;
 
+pub use crate::waker::Waker;
 pub use counters::{QueueCounters, SocketCounters};
 pub use device::{DeviceFacts, XdpMode};
 pub use error::Error;
 pub use filter::{AddressClass, Endpoint, Filter, FilterCounters};
 pub use frame::AfXdpFrame;
 pub use open::{Opened, open};
-pub use waker::Waker;
 pub use worker::{AfXdpIo, FrameAccount};
 
 /// In which mode the XDP program is attached.

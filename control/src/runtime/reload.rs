@@ -144,6 +144,9 @@ impl Runtime {
 /// Why the running director cannot change to this configuration.
 fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let mut keys = director_differences(&old.director, &new.director);
+    if new.dpdk != old.dpdk {
+        keys.push("[dpdk]".to_owned());
+    }
     let without_line = |port: &Port| Port {
         line: 0,
         ..port.clone()
