@@ -23,13 +23,15 @@ impl Eal {
         if STARTED.swap(true, Ordering::AcqRel) {
             return Err(Error::Setting("DPDK can be started only once in a process".to_owned()));
         }
-        let needed_mib = settings.memory_mib.map_or(need.total_mib(), u64::from);
-        let source = memory::choose(settings.huge_pages, needed_mib, FreeHugePages::find())?;
+        let configured_mib = settings.memory_mib.map(u64::from);
+        let on_huge_pages_mib = configured_mib.unwrap_or(need.total_mib(true));
+        let source = memory::choose(settings.huge_pages, on_huge_pages_mib, FreeHugePages::find())?;
+        let memory_mib = configured_mib.unwrap_or(need.total_mib(source.is_huge()));
         if let Source::Ordinary { warning: Some(warning) } = &source {
             warn!("{warning}");
         }
         log::capture()?;
-        let arguments = arguments(settings, &source, needed_mib, &allowed_cores());
+        let arguments = arguments(settings, &source, memory_mib, &allowed_cores());
         let line = arguments.join(" ");
         // SAFETY: returns a constant text.
         let version = unsafe { CStr::from_ptr(ffi::ulvs_version()) }.to_string_lossy();
@@ -39,7 +41,7 @@ impl Eal {
             arguments: line,
         })?;
         Ok(Eal {
-            huge_pages: source == Source::Huge,
+            huge_pages: source.is_huge(),
         })
     }
 

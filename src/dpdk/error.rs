@@ -36,16 +36,14 @@ pub enum Error {
     },
 
     /// A configured device has no port.
-    #[error(
-        "port {port}: DPDK found no network port {device}. A PCI card must be bound to vfio-pci (`dpdk-devbind.py --status` shows, \
-         `dpdk-devbind.py --bind=vfio-pci {device}` binds); a virtual device needs its driver's package (apt-get install librte-net-...). \
-         DPDK's own messages stand above"
-    )]
+    #[error("port {port}: DPDK has no network port {device}: {remedy}")]
     NoSuchDevice {
         /// The port's name.
         port: String,
         /// As configured.
         device: String,
+        /// What to do.
+        remedy: String,
     },
 
     /// More workers than queues.

@@ -132,7 +132,14 @@ impl DpdkFrame {
         head[ADDRESSES + 2..ADDRESSES + TAG].copy_from_slice(&tci.to_be_bytes());
     }
 
-    /// Whether segments follow the head.
+    /// Makes it look as if a driver had taken a tag out.
+    #[cfg(test)]
+    pub(super) fn pretend_stripped(&mut self, tci: u16) {
+        self.mbuf_mut().flags |= ffi::ULVS_RX_VLAN_STRIPPED;
+        self.mbuf_mut().vlan_tci = tci;
+    }
+
+    /// How many mbufs it is made of.
     #[cfg(test)]
     pub(super) fn segments(&self) -> u16 {
         self.mbuf().segments

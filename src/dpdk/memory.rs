@@ -19,6 +19,8 @@ const REDIRECTED: u32 = 2048;
 const STOCK: u32 = 1024;
 /// Bytes that every packet buffer takes besides its data: mbuf, pool header, and padding that spreads buffers over memory channels.
 const BUFFER_OVERHEAD: u64 = 128 + 64 + 192;
+/// Bytes of an ordinary page.
+const SMALL_PAGE: u64 = 4096;
 /// DPDK's own tables, and the queues' descriptors.
 const BASE_MIB: u64 = 32;
 
@@ -44,11 +46,16 @@ pub(super) struct Need {
 impl Need {
     /// Computed from the configuration alone, before DPDK runs.
     pub fn of(settings: &Settings) -> Result<Need, Error> {
+        Need::of_ports(settings, &settings.devices.iter().collect::<Vec<_>>())
+    }
+
+    /// What some of the ports need when they have a pool of their own.
+    pub fn of_ports(settings: &Settings, devices: &[&DeviceSettings]) -> Result<Need, Error> {
         let data_room = data_room(&settings.devices)?;
         let workers = settings.workers as u32;
         let frames = match settings.frames {
-            Some(each) => u64::from(each) * u64::from(workers) * settings.devices.len() as u64,
-            None => u64::from(computed_frames(&settings.devices, workers)),
+            Some(each) => u64::from(each) * u64::from(workers) * devices.len() as u64,
+            None => u64::from(computed_frames(devices, workers)),
         };
         let frames = u32::try_from(frames).map_err(|_| {
             Error::Setting(format!(
@@ -59,19 +66,25 @@ impl Need {
     }
 
     /// What the packet buffers take.
-    pub fn pool_mib(self) -> u64 {
-        let each = u64::from(self.data_room).next_multiple_of(64) + BUFFER_OVERHEAD;
+    pub fn pool_mib(self, huge_pages: bool) -> u64 {
+        let own = u64::from(self.data_room).next_multiple_of(64) + BUFFER_OVERHEAD;
+        // DPDK lets no buffer cross a page. On huge pages that wastes little, on small ones up to half.
+        let each = match own {
+            _ if huge_pages => own,
+            0..=SMALL_PAGE => SMALL_PAGE / (SMALL_PAGE / own),
+            _ => own.next_multiple_of(SMALL_PAGE),
+        };
         (u64::from(self.frames) * each).div_ceil(1 << 20)
     }
 
     /// What DPDK takes in all.
-    pub fn total_mib(self) -> u64 {
-        BASE_MIB + self.pool_mib()
+    pub fn total_mib(self, huge_pages: bool) -> u64 {
+        BASE_MIB + self.pool_mib(huge_pages)
     }
 }
 
-fn computed_frames(devices: &[DeviceSettings], workers: u32) -> u32 {
-    let in_queues = |device: &DeviceSettings| {
+fn computed_frames(devices: &[&DeviceSettings], workers: u32) -> u32 {
+    let in_queues = |device: &&DeviceSettings| {
         if device.is_af_xdp() {
             3 * AF_XDP_RING
         } else {
@@ -166,6 +179,12 @@ pub(super) enum Source {
     Ordinary { warning: Option<String> },
 }
 
+impl Source {
+    pub fn is_huge(&self) -> bool {
+        *self == Source::Huge
+    }
+}
+
 /// Chooses.
 pub(super) fn choose(wanted: HugePages, needed_mib: u64, free: FreeHugePages) -> Result<Source, Error> {
     let remedy = free.remedy(needed_mib);
@@ -209,7 +228,7 @@ mod tests {
             ["net_af_xdp0,iface=a", "net_af_xdp1,iface=b"],
         ] {
             for workers in [1, 2] {
-                let total = need(&names, workers).total_mib();
+                let total = need(&names, workers).total_mib(true);
                 assert!(total <= 128, "{names:?}, {workers} workers: {total} MiB");
             }
         }

@@ -16,6 +16,8 @@ mod open;
 mod pool;
 mod port;
 mod rss;
+#[cfg(test)]
+mod tests;
 mod twin;
 mod worker;
 

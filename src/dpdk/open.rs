@@ -42,6 +42,7 @@ pub struct Ports {
 impl Ports {
     /// Stops and closes the ports, counts the packet buffers, and ends DPDK. All workers' [`DpdkIo`] and all frames must be gone.
     pub fn close(self) {
+        let drivers_keep_some = self.ports.iter().any(|port| port.facts.driver == "net_af_xdp");
         for port in &self.ports {
             port::close(port.id, &port.facts.name);
         }
@@ -51,8 +52,13 @@ impl Ports {
                 debug!("all {all} packet buffers came back");
                 // SAFETY: every frame is back, and the ports are closed.
                 unsafe { pool.free() };
+            } else if drivers_keep_some {
+                debug!(
+                    "{} of {all} packet buffers stay with DPDK's AF_XDP driver, which does not give back what its rings hold",
+                    all - free
+                );
             } else {
-                // A driver that keeps what its queues held when it is closed. The memory ends with the process.
+                // Not freed: somebody may still write into them. The memory ends with the process.
                 warn!("{} of {all} packet buffers did not come back to their pool", all - free);
             }
         }
@@ -80,7 +86,7 @@ pub fn open(settings: &Settings) -> Result<Opened, Error> {
         pools: Vec::new(),
         eal,
     };
-    match set_up(settings, need, &mut ports) {
+    match set_up(settings, &mut ports) {
         Ok(workers) => {
             let facts: Vec<PortFacts> = ports.ports.iter().map(|port| port.facts.clone()).collect();
             Ok(Opened {
@@ -88,7 +94,7 @@ pub fn open(settings: &Settings) -> Result<Opened, Error> {
                 facts,
                 counters: PortCounters::new(ports.ports.iter().map(|port| (port.id, port.facts.name.clone()))),
                 frames: ports.frames().1,
-                frame_memory_mib: need.pool_mib() * ports.pools.len() as u64,
+                frame_memory_mib: need.pool_mib(huge_pages),
                 huge_pages,
                 ports,
             })
@@ -124,7 +130,7 @@ fn check(settings: &Settings) -> Result<(), Error> {
 }
 
 /// Pools, ports, and each worker's view of them. What was made before an error is in `made`.
-fn set_up(settings: &Settings, need: Need, made: &mut Ports) -> Result<Vec<DpdkIo>, Error> {
+fn set_up(settings: &Settings, made: &mut Ports) -> Result<Vec<DpdkIo>, Error> {
     let found = settings
         .devices
         .iter()
@@ -138,6 +144,8 @@ fn set_up(settings: &Settings, need: Need, made: &mut Ports) -> Result<Vec<DpdkI
         if pools.contains_key(&node) {
             continue;
         }
+        let on_node = settings.devices.iter().zip(&nodes).filter(|(_, own)| **own == node);
+        let need = Need::of_ports(settings, &on_node.map(|(device, _)| device).collect::<Vec<_>>())?;
         let name = node.map_or("ulvs".to_owned(), |node| format!("ulvs-{node}"));
         let pool = Pool::create(&name, need, node, made.eal.huge_pages)?;
         made.pools.push(pool);

@@ -35,12 +35,15 @@ impl Pool {
             }),
             None => Err(Error::Pool {
                 frames: need.frames,
-                needed_mib: need.pool_mib(),
+                needed_mib: need.pool_mib(huge_pages),
                 reason: last_reason(),
                 remedy: if huge_pages {
-                    FreeHugePages::find().remedy(need.total_mib())
+                    FreeHugePages::find().remedy(need.total_mib(true))
                 } else {
-                    format!("set memory_mib in [dpdk] to at least {}, or to 0", need.total_mib())
+                    format!(
+                        "set memory_mib in [dpdk] to at least {}, or to 0",
+                        need.total_mib(false)
+                    )
                 },
             }),
         }

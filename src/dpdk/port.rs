@@ -75,6 +75,14 @@ impl<'a> Found<'a> {
         let missing = || Error::NoSuchDevice {
             port: settings.name.clone(),
             device: settings.device.clone(),
+            remedy: if settings.is_pci() {
+                let name = settings.dpdk_name();
+                format!(
+                    "the card must be there and bound to vfio-pci (`dpdk-devbind.py --status` shows which are, `dpdk-devbind.py --bind=vfio-pci {name}` binds it)"
+                )
+            } else {
+                "what its driver said stands above; if it said nothing, the driver is not installed (apt-get install libdpdk-dev has all of them)".to_owned()
+            },
         };
         let name = CString::new(settings.dpdk_name()).map_err(|_| missing())?;
         let mut id = 0;
