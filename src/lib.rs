@@ -6,3 +6,4 @@ pub mod backend;
 pub mod cli;
 pub mod huge_pages;
 pub mod launch;
+pub mod slow_path;
