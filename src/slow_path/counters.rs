@@ -35,17 +35,26 @@ macro_rules! rows {
             ),
             (
                 concat!("slow_path_punt_ring_full_", $class),
-                concat!("Frames for the kernel dropped because the thread that hands them over is too slow: ", $what),
+                concat!(
+                    "Frames for the kernel dropped because the thread that hands them over is too slow: ",
+                    $what
+                ),
                 |of| &of.punt_ring_full,
             ),
             (
                 concat!("slow_path_punt_rate_limited_", $class),
-                concat!("Frames for the kernel dropped because there were more than their limit per second: ", $what),
+                concat!(
+                    "Frames for the kernel dropped because there were more than their limit per second: ",
+                    $what
+                ),
                 |of| &of.punt_rate_limited,
             ),
             (
                 concat!("slow_path_punt_too_long_", $class),
-                concat!("Frames for the kernel dropped because they are longer than the port's MTU: ", $what),
+                concat!(
+                    "Frames for the kernel dropped because they are longer than the port's MTU: ",
+                    $what
+                ),
                 |of| &of.punt_too_long,
             ),
             (
@@ -60,7 +69,10 @@ macro_rules! rows {
             ),
             (
                 concat!("slow_path_inject_ring_full_", $class),
-                concat!("Frames of the kernel's dropped because the worker that sends them is too slow: ", $what),
+                concat!(
+                    "Frames of the kernel's dropped because the worker that sends them is too slow: ",
+                    $what
+                ),
                 |of| &of.inject_ring_full,
             ),
         ]

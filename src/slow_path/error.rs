@@ -19,7 +19,9 @@ pub enum Error {
     NotATap(String),
 
     /// Somebody else has it open.
-    #[error("the TAP {0} is in use by another program; stop that (`fuser -v /dev/net/tun` lists candidates), or name another interface")]
+    #[error(
+        "the TAP {0} is in use by another program; stop that (`fuser -v /dev/net/tun` lists candidates), or name another interface"
+    )]
     InUse(String),
 
     /// A capability is missing.
@@ -32,7 +34,9 @@ pub enum Error {
     },
 
     /// The kernel has no TAPs.
-    #[error("/dev/net/tun cannot be opened ({0}): load the kernel's module tun (modprobe tun), or let the container use that device")]
+    #[error(
+        "/dev/net/tun cannot be opened ({0}): load the kernel's module tun (modprobe tun), or let the container use that device"
+    )]
     NoTun(io::Error),
 
     /// Any other call.

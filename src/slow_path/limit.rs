@@ -46,7 +46,10 @@ impl TokenBucket {
     fn fill(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.filled_at);
         let passed = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
-        self.level = self.level.saturating_add(passed.saturating_mul(self.per_second)).min(self.full);
+        self.level = self
+            .level
+            .saturating_add(passed.saturating_mul(self.per_second))
+            .min(self.full);
         self.filled_at = self.filled_at.max(now);
     }
 }

@@ -172,7 +172,17 @@ mod tests {
         for good in ["eth0", "outside", "fifteen-bytes-x", "eth0.100"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "sixteen-bytes-xx", "a/b", "tap%d", "a b", "a:1", ".", "..", "a\u{7}"] {
+        for bad in [
+            "",
+            "sixteen-bytes-xx",
+            "a/b",
+            "tap%d",
+            "a b",
+            "a:1",
+            ".",
+            "..",
+            "a\u{7}",
+        ] {
             let message = check_name(bad).unwrap_err().to_string();
             assert!(message.contains(&format!("\"{bad}\"")), "{message}");
         }

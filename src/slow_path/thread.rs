@@ -76,7 +76,13 @@ impl Drop for Running {
 
 /// By class; none: no limit.
 fn buckets(limits: &Limits) -> [Option<TokenBucket>; Class::ALL.len()] {
-    let bucket = |pps: u32| Some(TokenBucket::new(pps, (pps / BURSTS_PER_SECOND).max(LEAST_BURST), Duration::ZERO));
+    let bucket = |pps: u32| {
+        Some(TokenBucket::new(
+            pps,
+            (pps / BURSTS_PER_SECOND).max(LEAST_BURST),
+            Duration::ZERO,
+        ))
+    };
     [
         None,
         bucket(limits.routing_pps),
