@@ -409,3 +409,6 @@ impl Runtime {
         self.kernel_interfaces()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,7 @@ pub use thread::Running;
 
 use shared::Shared;
 use std::sync::Arc;
+use ulvs_control::config::Director;
 use ulvs_dataplane::worker::Wake;
 
 /// One port.
@@ -60,12 +61,12 @@ pub struct Limits {
     pub rest_pps: u32,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
+impl From<&Director> for Limits {
+    fn from(director: &Director) -> Limits {
         Limits {
-            routing_pps: 10_000,
-            neighbour_pps: 5_000,
-            rest_pps: 20_000,
+            routing_pps: director.slow_path_routing_pps,
+            neighbour_pps: director.slow_path_neighbour_pps,
+            rest_pps: director.slow_path_pps,
         }
     }
 }
@@ -107,6 +108,11 @@ impl SlowPath {
     /// What the kernel sends, for the one worker that transmits it. `None` the second time.
     pub fn injected(&mut self) -> Option<Injected> {
         self.injected.take()
+    }
+
+    /// For the control thread.
+    pub fn counters(&self) -> Counters {
+        Counters::new(Arc::clone(&self.shared))
     }
 
     /// Starts the thread. `wake` ends the sleep of the worker that has [`Injected`], or its next one; it may be called at any time.

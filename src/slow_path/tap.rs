@@ -92,12 +92,18 @@ impl Twin {
     }
 
     /// The kernel receives the frame, all of it or nothing.
-    pub(super) fn write(&self, frame: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The kernel's answer, as when the twin is down.
+    pub fn write(&self, frame: &[u8]) -> io::Result<()> {
         (&self.file).write(frame).map(|_| ())
     }
 
-    /// A frame that the kernel sends: its length in `into`. `WouldBlock` when there is none.
-    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// A frame that the kernel sends: its length in `into`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; anything else when the twin is gone.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         (&self.file).read(into)
     }
 }

@@ -107,8 +107,10 @@ struct Work {
 impl Work {
     fn run(mut self) {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
-            let punted = self.to_kernel();
-            let injected = (0..self.twins.len()).map(|port| self.from_kernel(port)).sum::<usize>();
+            let punted = self.write_to_kernel();
+            let injected = (0..self.twins.len())
+                .map(|port| self.read_from_kernel(port))
+                .sum::<usize>();
             if injected > 0 {
                 (self.wake)();
             }
@@ -119,7 +121,7 @@ impl Work {
     }
 
     /// Writes frames to the twins, always one of the most important class that has any and may go on. Returns how many.
-    fn to_kernel(&mut self) -> usize {
+    fn write_to_kernel(&mut self) -> usize {
         let now = self.started.elapsed();
         for count in 0..BUDGET {
             let Some((port, class, frame)) = self.next(now) else {
@@ -166,7 +168,7 @@ impl Work {
     }
 
     /// Reads what the kernel sends on one twin. Returns how many frames were there for a worker.
-    fn from_kernel(&mut self, port: usize) -> usize {
+    fn read_from_kernel(&mut self, port: usize) -> usize {
         if self.is_lost[port] {
             return 0;
         }

@@ -60,6 +60,12 @@ pub struct Director {
     pub control_socket: PathBuf,
     /// Name of the unix group that may use the control socket. Whether it exists is only known when it is used.
     pub control_group: String,
+    /// The most that one port hands to its twin in the kernel, besides what the next two limit. Packets per second.
+    pub slow_path_pps: u32,
+    /// The same for ARP, neighbour discovery and IGMP.
+    pub slow_path_neighbour_pps: u32,
+    /// The same for BGP and other routing protocols that can come from afar.
+    pub slow_path_routing_pps: u32,
 }
 
 impl Director {

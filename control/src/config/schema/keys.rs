@@ -29,6 +29,11 @@ const TIMEOUT: Kind = Integer {
 };
 /// ipvsadm takes no larger weight.
 const WEIGHT: Kind = Integer { min: 0, max: 65535 };
+/// Far more than the kernel's stack takes in.
+const PPS: Kind = Integer {
+    min: 1,
+    max: 10_000_000,
+};
 /// The kernel holds thresholds in a signed 32-bit word.
 const THRESHOLD: Kind = Integer {
     min: 0,
@@ -77,6 +82,9 @@ pub const DIRECTOR: &Table = &Table { name: "[director]", keys: &[
     key("idle",           Choice(IDLE_WORDS),                     Default::Text("sleep"),               "",               r#""sleep""#,               "what a worker does when nothing arrives"),
     key("control_socket", Text,                                   Default::Text("/run/ulvs/ulvs.sock"), "",               r#""/run/ulvs/ulvs.sock""#, "where the command line reaches the director"),
     key("control_group",  Text,                                   Default::Text("root"),                "",               r#""root""#,                "unix group that may use the control socket"),
+    key("slow_path_pps",           PPS,                           Default::Integer(20_000),             "packets per second", "20000",                "the most that one port hands to its twin, besides those of the next two keys"),
+    key("slow_path_neighbour_pps", PPS,                           Default::Integer(5_000),              "packets per second", "5000",                 "the same for ARP, neighbour discovery and IGMP"),
+    key("slow_path_routing_pps",   PPS,                           Default::Integer(10_000),             "packets per second", "10000",                "the same for BGP and other routing protocols from afar"),
 ] };
 
 /// `[timeouts]`
