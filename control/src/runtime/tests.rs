@@ -87,7 +87,7 @@ fn workers_that_get_all_frames_know_what_is_the_kernels() {
 
     // The operator puts the virtual address on an interface that no port has, too, and takes it away again.
     let address = example::address(example::TUN0, "192.0.2.10/32");
-    runtime.view.apply(Change::Address(address.clone()));
+    runtime.view.apply(Change::Address(address));
     runtime.kernel_changed().unwrap();
     assert_eq!(runtime.snapshot.generation, generation + 1);
     assert!(!runtime.snapshot.answers_for(&virtual_address), "the kernel does now");
