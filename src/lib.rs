@@ -8,5 +8,6 @@ pub mod cli;
 pub mod dpdk;
 pub mod huge_pages;
 pub mod launch;
+pub mod slow_path;
 #[cfg(any(feature = "af_xdp", feature = "dpdk"))]
 mod waker;

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use ulvs_dataplane::address::Address;
+use ulvs_dataplane::kernel::KernelSide;
 use ulvs_dataplane::service::{Loads, ServerSlot, SharedService};
 use ulvs_dataplane::snapshot::{Interfaces, OwnedAddress, Routes, Services, Snapshot};
 
@@ -56,7 +57,7 @@ pub struct Parts {
     pub workers: Vec<WorkerHandle>,
     /// The loads that the workers share.
     pub loads: Arc<Loads>,
-    /// The backend's filter, where it shares its ports with the kernel.
+    /// How the backend tells the kernel's traffic from the director's, and what it counts.
     pub capture: Option<Box<dyn Capture>>,
     /// How to come to another configuration while it runs.
     pub reload: Reload,
@@ -283,7 +284,8 @@ impl Runtime {
         let interfaces = forwarding::interfaces(&self.ports, &self.view);
         let is_first = self.snapshot.interfaces.all().is_empty();
         let same_interfaces = !is_first && self.snapshot.interfaces.all() == interfaces;
-        if !(same_interfaces && facts == self.facts) {
+        let same_kernel = self.kernel_side() == self.snapshot.kernel;
+        if !(same_interfaces && facts == self.facts && same_kernel) {
             let (interfaces, routes) = self.compile_forwarding(facts, !same_interfaces);
             self.publish(Snapshot {
                 interfaces,
@@ -328,6 +330,19 @@ impl Runtime {
         }
     }
 
+    /// What is the kernel's, where the workers have to know it.
+    fn kernel_side(&self) -> Option<Arc<KernelSide>> {
+        let is_wanted = self
+            .capture
+            .as_ref()
+            .is_some_and(|capture| capture.is_left_to_workers());
+        is_wanted.then(|| {
+            let addresses = self.view.addresses().iter().map(|own| own.address);
+            let services = self.services.iter().map(AsRef::as_ref);
+            Arc::new(KernelSide::new(addresses, services))
+        })
+    }
+
     /// Tells the backend's filter what is ours. At start a failure is fatal; later the old rules stay and the operator is told.
     fn update_capture(&mut self) -> Result<(), RuntimeError> {
         let Some(capture) = self.capture.as_mut() else {
@@ -353,6 +368,7 @@ impl Runtime {
     fn publish(&mut self, snapshot: Snapshot) {
         self.snapshot = Arc::new(Snapshot {
             generation: self.snapshot.generation + 1,
+            kernel: self.kernel_side(),
             ..snapshot
         });
         self.workers.adopt(&self.snapshot);
@@ -398,3 +414,6 @@ impl Runtime {
         self.kernel_interfaces()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The DPDK backend as the rest of the director sees it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use super::{Opened, layers_three};
 use crate::dpdk::{
     self, DeviceSettings, DpdkIo, HugePages, PortCounters, PortFacts, PortStatistics, RssFacts, Settings,
 };
+use crate::slow_path::{self, SlowPath, Twin};
 
 /// Starts DPDK and opens all ports with it.
 ///
@@ -26,40 +28,88 @@ pub fn open(config: &Config) -> Result<Opened<DpdkIo>> {
         opened.frame_memory_mib,
         if opened.huge_pages { " on huge pages" } else { "" }
     );
-    let mut ports = Vec::new();
     for (port, facts) in config.ports.iter().zip(&opened.facts) {
-        info!(
-            "port {} ({}): {}, {} queues of {} and {} entries, MTU {}, {}",
-            port.name,
-            port.device.as_deref().unwrap_or_default(),
-            facts.driver,
-            facts.queues,
-            facts.descriptors.0,
-            facts.descriptors.1,
-            facts.mtu,
-            match facts.rss {
-                RssFacts::OneQueue => "one queue, no RSS",
-                RssFacts::Ours => "RSS by our key and table",
-                RssFacts::Unknown => "RSS as the driver does it",
-            }
-        );
-        info!("port {}: {}", port.name, facts.offloads);
-        facts
-            .warnings
-            .iter()
-            .for_each(|warning| warn!("port {}: {warning}", port.name));
-        ports.push(describe(port, facts)?);
+        introduce(port, facts);
+    }
+    let dpdk = opened.ports;
+    match connect_kernel(config, &opened.facts, opened.workers) {
+        Ok(kernel) => Ok(Opened {
+            workers: kernel.workers,
+            ports: kernel.ports,
+            capture: Some(Box::new(PortWatch {
+                ports: opened.counters,
+                slow_path: Rc::clone(&kernel.slow_path),
+            })),
+            close: Box::new(move || {
+                // The twins first: what the kernel sends has no way any more.
+                drop(kernel.slow_path);
+                dpdk.close();
+            }),
+        }),
+        Err(error) => {
+            dpdk.close();
+            Err(error)
+        }
+    }
+}
+
+/// Says what a port is.
+fn introduce(port: &Port, facts: &PortFacts) {
+    info!(
+        "port {} ({}): {}, {} queues of {} and {} entries, MTU {}, {}",
+        port.name,
+        port.device.as_deref().unwrap_or_default(),
+        facts.driver,
+        facts.queues,
+        facts.descriptors.0,
+        facts.descriptors.1,
+        facts.mtu,
+        match facts.rss {
+            RssFacts::OneQueue => "one queue, no RSS",
+            RssFacts::Ours => "RSS by our key and table",
+            RssFacts::Unknown => "RSS as the driver does it",
+        }
+    );
+    info!("port {}: {}", port.name, facts.offloads);
+    for warning in &facts.warnings {
+        warn!("port {}: {warning}", port.name);
+    }
+}
+
+/// Workers and ports with their twins in the kernel.
+struct WithKernel {
+    workers: Vec<(DpdkIo, Wake)>,
+    ports: Vec<OpenPort>,
+    slow_path: Rc<slow_path::Running>,
+}
+
+/// Makes the twins and the way between them and the workers. The first worker sends what the kernel sends.
+fn connect_kernel(config: &Config, facts: &[PortFacts], mut workers: Vec<DpdkIo>) -> Result<WithKernel> {
+    let twin = |(port, facts): (&Port, &PortFacts)| slow_path::PortSettings {
+        name: port.interface.clone(),
+        mac: facts.mac,
+        mtu: facts.mtu.into(),
+    };
+    let twins: Vec<_> = config.ports.iter().zip(facts).map(twin).collect();
+    let mut slow_path = SlowPath::open(&twins, slow_path::Limits::from(&config.director))?;
+    for worker in &mut workers {
+        worker.set_way_to_kernel(slow_path.sender());
+    }
+    if let (Some(first), Some(injected)) = (workers.first_mut(), slow_path.injected()) {
+        first.set_way_from_kernel(injected);
     }
     let with_waker = |io: DpdkIo| {
         let waker = io.waker();
         (io, Arc::new(move || waker.wake()) as Wake)
     };
-    let dpdk = opened.ports;
-    Ok(Opened {
-        workers: opened.workers.into_iter().map(with_waker).collect(),
-        ports,
-        capture: Some(Box::new(PortWatch(opened.counters))),
-        close: Box::new(move || dpdk.close()),
+    let workers: Vec<(DpdkIo, Wake)> = workers.into_iter().map(with_waker).collect();
+    let first = workers.first().map(|(_, wake)| Arc::clone(wake));
+    let running = slow_path.start(first.context("there is no worker")?)?;
+    let ports = config.ports.iter().zip(facts).zip(running.twins());
+    Ok(WithKernel {
+        ports: ports.map(|((port, facts), twin)| describe(port, facts, twin)).collect(),
+        workers,
+        slow_path: Rc::new(running),
     })
 }
 
@@ -84,45 +134,36 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn describe(port: &Port, facts: &PortFacts) -> Result<OpenPort> {
-    let ifindex = interface_number(&port.interface).with_context(|| {
-        format!(
-            "port {}: there is no network interface {} here, whose addresses and routes are the port's",
-            port.name, port.interface
-        )
-    })?;
-    Ok(OpenPort {
+fn describe(port: &Port, facts: &PortFacts, twin: &Twin) -> OpenPort {
+    OpenPort {
         name: port.name.clone(),
-        interface: port.interface.clone(),
-        ifindex,
+        interface: twin.name().to_owned(),
+        ifindex: twin.ifindex(),
         mac: facts.mac,
         queues: facts.queues.into(),
         mode: format!("dpdk, {}", facts.driver),
         has_partial_checksums: facts.has_partial_checksums,
         interfaces: layers_three(port),
-    })
-}
-
-/// The kernel's number for an interface.
-fn interface_number(name: &str) -> std::io::Result<u32> {
-    let name = std::ffi::CString::new(name)?;
-    // SAFETY: a C string that lives until the call returns.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(std::io::Error::last_os_error()),
-        index => Ok(index),
     }
 }
 
 /// Under DPDK every frame comes to a worker, so there is no filter to be told; only counters and links.
-struct PortWatch(PortCounters);
+struct PortWatch {
+    ports: PortCounters,
+    slow_path: Rc<slow_path::Running>,
+}
 
 impl Capture for PortWatch {
     fn update(&mut self, _rules: &CaptureRules) -> Result<(), String> {
         Ok(())
     }
 
+    fn is_left_to_workers(&self) -> bool {
+        true
+    }
+
     fn counters(&self) -> Vec<BackendCounter> {
-        let ports = self.0.read();
+        let ports = self.ports.read();
         let of_port = |(port, statistics): &(_, PortStatistics)| {
             let (port, statistics) = (*port, *statistics);
             PORT_COUNTERS.map(|(name, help, read)| BackendCounter {
@@ -132,11 +173,24 @@ impl Capture for PortWatch {
                 values: vec![read(&statistics)],
             })
         };
-        ports.iter().flat_map(of_port).collect()
+        let mut all: Vec<BackendCounter> = ports.iter().flat_map(of_port).collect();
+        all.extend(self.slow_path.counters().read());
+        all
     }
 
+    /// A twin has a link when its port has, so that the kernel's routes and routing programs see what is the case.
     fn watch(&mut self) {
-        self.0.watch_links();
+        for (port, is_up) in self.ports.watch_links() {
+            let Some(twin) = self.slow_path.twins().get(usize::from(port.0)) else {
+                continue;
+            };
+            if let Err(error) = twin.set_carrier(is_up) {
+                warn!(
+                    "the kernel could not be told about the link of {}: {error}",
+                    twin.name()
+                );
+            }
+        }
     }
 }
 

@@ -62,9 +62,10 @@ impl PortCounters {
         self.ports.iter().enumerate().filter_map(read).collect()
     }
 
-    /// Looks at every link and logs what has changed; to be called about once a second.
-    pub fn watch_links(&mut self) {
-        for port in &mut self.ports {
+    /// Looks at every link, logs what has changed and returns it: port, whether it is up. To be called about once a second.
+    pub fn watch_links(&mut self) -> Vec<(PortIndex, bool)> {
+        let mut changes = Vec::new();
+        for (index, port) in self.ports.iter_mut().enumerate() {
             let (mut speed_mbps, mut is_up) = (0, 0);
             // SAFETY: both numbers live until the call returns; the port is open.
             if unsafe { ffi::ulvs_link(port.id, &mut speed_mbps, &mut is_up) } != 0 {
@@ -74,11 +75,13 @@ impl PortCounters {
             if port.is_up.replace(is_up) == Some(is_up) {
                 continue;
             }
+            changes.push((PortIndex(index as u8), is_up));
             match (is_up, speed_mbps) {
                 (false, _) => warn!("port {}: the link is down", port.name),
                 (true, 0 | u32::MAX) => info!("port {}: the link is up", port.name),
                 (true, speed) => info!("port {}: the link is up, {speed} Mbit/s", port.name),
             }
         }
+        changes
     }
 }

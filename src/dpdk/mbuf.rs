@@ -100,16 +100,6 @@ impl DpdkFrame {
         unsafe { &*mbuf.buffer.add(usize::from(mbuf.data_offset)) }
     }
 
-    /// All that fits behind the headroom, to be filled before the length is set.
-    pub(super) fn whole_room(&mut self) -> &mut [u8] {
-        let mbuf = self.mbuf_mut();
-        // SAFETY: from the data offset to the end of the buffer, which the frame owns.
-        unsafe {
-            let start = mbuf.buffer.add(usize::from(mbuf.data_offset));
-            std::slice::from_raw_parts_mut(start, usize::from(mbuf.buffer_length - mbuf.data_offset))
-        }
-    }
-
     /// Whether the driver took the VLAN tag out of the frame although it was not asked to.
     #[inline(always)]
     pub(super) fn lost_its_tag(&self) -> bool {

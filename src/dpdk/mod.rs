@@ -1,8 +1,8 @@
 //! DPDK ports: frames go between a NIC's queues and the director through a poll mode driver, without the kernel.
 //!
 //! Read in this order: [`open()`] puts everything together; `memory.rs` says how much memory that takes and where it comes from; `eal.rs` starts DPDK;
-//! `port.rs` sets a port up; `worker.rs` is the [`Io`](ulvs_dataplane::io::Io) that a worker polls, and `mbuf.rs` its frames. `twin.rs` is the seam to
-//! the port's twin in the kernel. `ffi.rs` is generated from `shim.h` and is named by this folder only.
+//! `port.rs` sets a port up; `worker.rs` is the [`Io`](ulvs_dataplane::io::Io) that a worker polls, and `mbuf.rs` its frames. What is the kernel's
+//! goes by the [slow path](crate::slow_path). `ffi.rs` is generated from `shim.h` and is named by this folder only.
 
 mod counters;
 mod eal;
@@ -18,7 +18,6 @@ mod port;
 mod rss;
 #[cfg(test)]
 mod tests;
-mod twin;
 mod worker;
 
 pub use counters::{PortCounters, PortStatistics};
@@ -27,7 +26,6 @@ pub use mbuf::DpdkFrame;
 pub use open::{Opened, Ports, open};
 pub use port::PortFacts;
 pub use rss::{RssFacts, RssSetup};
-pub use twin::Twin;
 pub use worker::DpdkIo;
 
 /// Whether huge pages back DPDK's memory.

@@ -5,16 +5,16 @@ use ulvs_dataplane::prefetch::prefetch;
 
 use super::mbuf::DpdkFrame;
 use super::pool::Pool;
-use super::twin::Twin;
 use super::{eal, ffi};
+use crate::slow_path::{Injected, PuntSender};
 use crate::waker::Waker;
 
 /// The longest sleep: nothing wakes a worker when a frame arrives at a queue that is only ever polled.
 const LONGEST_SLEEP_MS: u32 = 1;
 /// Turns between two looks at how many buffers are free, for the counters.
 const TURNS_PER_COUNT: u32 = 4096;
-/// Frames taken from a twin per turn and port.
-const FROM_TWIN: usize = 16;
+/// Frames that the kernel may send per turn and port.
+const FROM_KERNEL: usize = 16;
 
 /// DPDK's queues as [`Io`]: this worker's queue of every port.
 pub struct DpdkIo {
@@ -28,11 +28,10 @@ pub struct DpdkIo {
     free_frames: usize,
     turns: u32,
     waker: Waker,
-    twins: Vec<Option<Box<dyn Twin>>>,
-    has_twins: bool,
-    from_twin: Vec<DpdkFrame>,
-    /// The waker, and what of the twins can be waited for.
-    descriptors: Vec<libc::pollfd>,
+    to_kernel: Option<PuntSender>,
+    from_kernel: Option<Injected>,
+    /// Frames of the kernel's that are to be sent; empty between two calls.
+    injected: Vec<DpdkFrame>,
     is_registered: bool,
 }
 
@@ -45,10 +44,7 @@ impl DpdkIo {
         all_frames: usize,
         waker: Waker,
     ) -> DpdkIo {
-        let mut io = DpdkIo {
-            twins: ports.iter().map(|_| None).collect(),
-            has_twins: false,
-            from_twin: Vec::with_capacity(FROM_TWIN),
+        DpdkIo {
             ports,
             queue,
             workers,
@@ -57,11 +53,11 @@ impl DpdkIo {
             free_frames: all_frames,
             turns: 0,
             waker,
-            descriptors: Vec::new(),
+            to_kernel: None,
+            from_kernel: None,
+            injected: Vec::with_capacity(FROM_KERNEL),
             is_registered: false,
-        };
-        io.list_descriptors();
-        io
+        }
     }
 
     /// A handle with which another thread ends this worker's [`Io::wait`].
@@ -69,42 +65,34 @@ impl DpdkIo {
         self.waker.clone()
     }
 
-    /// Gives a port its twin in the kernel, as this worker reaches it. Without one, punted frames are freed.
-    pub fn set_twin(&mut self, port: PortIndex, twin: Box<dyn Twin>) {
-        if let Some(place) = self.twins.get_mut(usize::from(port.0)) {
-            *place = Some(twin);
-            self.has_twins = true;
-        }
-        self.list_descriptors();
+    /// Where punted frames go. Without it they are freed.
+    pub fn set_way_to_kernel(&mut self, to_kernel: PuntSender) {
+        self.to_kernel = Some(to_kernel);
     }
 
-    fn list_descriptors(&mut self) {
-        let twins = self.twins.iter().flatten().filter_map(|twin| twin.readable());
-        let all = [self.waker.raw_fd()].into_iter().chain(twins);
-        self.descriptors = all
-            .map(|fd| libc::pollfd {
-                fd,
-                events: libc::POLLIN,
-                revents: 0,
-            })
-            .collect();
+    /// What the kernel sends, for the one worker that transmits it.
+    pub fn set_way_from_kernel(&mut self, from_kernel: Injected) {
+        self.from_kernel = Some(from_kernel);
     }
 
     /// Sends what the kernel wants out of the ports.
-    fn serve_twins(&mut self) {
-        for port in 0..self.twins.len() {
-            let Some(twin) = self.twins[port].as_mut() else {
-                continue;
-            };
-            while self.from_twin.len() < FROM_TWIN {
-                let Some(mut frame) = self.pool.allocate() else { break };
-                match twin.take(frame.whole_room()) {
-                    Some(length) if frame.set_length(length).is_ok() => self.from_twin.push(frame),
-                    _ => break,
+    fn transmit_injected(&mut self) {
+        let Some(from_kernel) = self.from_kernel.as_mut() else {
+            return;
+        };
+        for (index, port) in self.ports.iter().enumerate() {
+            let (pool, frames) = (self.pool, &mut self.injected);
+            from_kernel.take(PortIndex(index as u8), FROM_KERNEL, |bytes| {
+                let Some(mut frame) = pool.allocate() else { return false };
+                // What does not fit is longer than the MTU; it is not kept for another try.
+                if frame.set_length(bytes.len()).is_ok() {
+                    frame.head_mut().copy_from_slice(bytes);
+                    frames.push(frame);
                 }
-            }
-            if !self.from_twin.is_empty() {
-                send(self.ports[port], self.queue, &mut self.from_twin);
+                true
+            });
+            if !frames.is_empty() {
+                send(*port, self.queue, frames);
             }
         }
     }
@@ -199,15 +187,13 @@ impl Io for DpdkIo {
     }
 
     fn punt(&mut self, port: PortIndex, frame: DpdkFrame) {
-        if let Some(Some(twin)) = self.twins.get_mut(usize::from(port.0)) {
-            twin.deliver(frame.head(), &mut frame.tail());
+        if let Some(to_kernel) = &self.to_kernel {
+            to_kernel.punt(port, &frame);
         }
     }
 
     fn housekeeping(&mut self) {
-        if self.has_twins {
-            self.serve_twins();
-        }
+        self.transmit_injected();
         self.turns += 1;
         if self.turns == TURNS_PER_COUNT {
             self.turns = 0;
@@ -222,10 +208,14 @@ impl Io for DpdkIo {
 
     fn wait(&mut self, milliseconds: u32) {
         let timeout = milliseconds.min(LONGEST_SLEEP_MS) as i32;
-        let count = self.descriptors.len() as libc::nfds_t;
-        // SAFETY: pointer and count are those of the vector. An interrupted call only means to look at the ports earlier.
-        unsafe { libc::poll(self.descriptors.as_mut_ptr(), count, timeout) };
-        if self.descriptors.first().is_some_and(|waker| waker.revents != 0) {
+        let mut descriptor = libc::pollfd {
+            fd: self.waker.raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one structure, which lives until the call returns. An interrupted call only means to look at the ports earlier.
+        unsafe { libc::poll(&mut descriptor, 1, timeout) };
+        if descriptor.revents != 0 {
             self.waker.clear();
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, protocol};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
 
 use super::error::ConfigError;
 
@@ -62,6 +62,12 @@ pub struct Director {
     pub control_socket: PathBuf,
     /// Name of the unix group that may use the control socket. Whether it exists is only known when it is used.
     pub control_group: String,
+    /// The most that one port hands to its twin in the kernel, besides what the next two limit. Packets per second.
+    pub slow_path_pps: u32,
+    /// The same for ARP, neighbour discovery and IGMP.
+    pub slow_path_neighbour_pps: u32,
+    /// The same for BGP and other routing protocols that can come from afar.
+    pub slow_path_routing_pps: u32,
 }
 
 impl Director {
@@ -241,6 +247,8 @@ pub struct RealServer {
     pub weight: u32,
     /// Forwarding method.
     pub method: ForwardingMethod,
+    /// The kind of tunnel, for TUN.
+    pub tunnel: TunnelType,
     /// Connections at which it counts as overloaded; 0: no limit.
     pub upper_threshold: u32,
     /// Connections below which it stops being overloaded; 0: three quarters of the upper one.

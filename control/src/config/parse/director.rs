@@ -70,6 +70,9 @@ pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
             .text("control_group")
             .map(|group| control_group(group, findings))
             .unwrap_or_default(),
+        slow_path_pps: section.integer("slow_path_pps").value,
+        slow_path_neighbour_pps: section.integer("slow_path_neighbour_pps").value,
+        slow_path_routing_pps: section.integer("slow_path_routing_pps").value,
     }
 }
 
