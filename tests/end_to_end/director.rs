@@ -210,6 +210,10 @@ impl BpfObjects {
 
 /// Links with their XDP programs, addresses and routes in the director's namespace.
 fn interfaces(lab: &Lab) -> String {
+    let names = lab.run("director", &["ls", "/sys/class/net"]);
+    if names.contains(&Lab::cable_of("outside")) {
+        return cables_and_twins(lab, &names);
+    }
     let questions: [&[&str]; 4] = [
         &["ip", "-details", "link"],
         &["ip", "address"],
@@ -221,6 +225,29 @@ fn interfaces(lab: &Lab) -> String {
         .map(|question| lab.run("director", question))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// The same after [`Lab::take_ports_from_kernel`]: a twin has a link only while a director runs, and what comes of that takes its time.
+fn cables_and_twins(lab: &Lab, names: &str) -> String {
+    let mut all = lab.run("director", &["ip", "-oneline", "address", "show", "scope", "global"]);
+    for name in names.split_whitespace() {
+        all += &format!("{name}: ");
+        for fact in ["flags", "mtu", "address"] {
+            all += &lab.run("director", &["cat", &format!("/sys/class/net/{name}/{fact}")]);
+        }
+    }
+    for cable in names
+        .split_whitespace()
+        .filter(|name| name.starts_with(&Lab::cable_of("")))
+    {
+        let link = lab.run("director", &["ip", "-details", "link", "show", "dev", cable]);
+        all += if link.contains("xdp") {
+            "with XDP\n"
+        } else {
+            "without XDP\n"
+        };
+    }
+    all
 }
 
 fn signal(name: &str, process: &Child) {
