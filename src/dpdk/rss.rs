@@ -86,6 +86,8 @@ pub(super) fn program(port: u16, name: &str, setup: &RssSetup, capability: Capab
         return RssFacts::Unknown;
     }
     let mut key = setup.key_of_length(capability.key_bytes.max(40));
+    // Since 23.11 there is a further field, for which its default is right.
+    #[allow(clippy::needless_update)]
     let mut hash = ffi::rte_eth_rss_conf {
         rss_key: key.as_mut_ptr(),
         rss_key_len: key.len() as u8,

@@ -27,7 +27,7 @@ static inline const char *ulvs_version(void)
 	return rte_version();
 }
 
-/* A port's link. struct rte_eth_link has bit fields, and an anonymous union around them since 24.11. Returns 0 or a negative errno. */
+/* A port's link. struct rte_eth_link has bit fields, and since 23.11 an anonymous union around them. Returns 0 or a negative errno. */
 static inline int ulvs_link(uint16_t port, uint32_t *speed_mbps, int *is_up)
 {
 	struct rte_eth_link link = {0};
