@@ -101,6 +101,7 @@ impl Service {
 pub enum Backend {
     /// The ports are the kernel's interfaces.
     AfXdp,
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
     /// DPDK's own AF_XDP driver takes the cables away from the kernel, as after [`Lab::take_ports_from_kernel`].
     Dpdk,
 }

@@ -106,6 +106,7 @@ impl Lab {
         format!("wire-{port}")
     }
 
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
     /// Makes of each port of the director a cable for a backend that wants it alone, and a TAP of the port's old name for that backend's twin, which
     /// gets the port's MAC, addresses and routes.
     pub fn take_ports_from_kernel(&self) {
