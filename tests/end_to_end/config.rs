@@ -101,8 +101,8 @@ impl Service {
 pub enum Backend {
     /// The ports are the kernel's interfaces.
     AfXdp,
+    /// A driver of DPDK's takes the cables away from the kernel, as after [`Lab::take_ports_from_kernel`].
     #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
-    /// DPDK's own AF_XDP driver takes the cables away from the kernel, as after [`Lab::take_ports_from_kernel`].
     Dpdk,
 }
 
@@ -136,7 +136,11 @@ impl Config {
             Backend::AfXdp => port + &format!("mode = \"{}\"\n", self.mode),
             Backend::Dpdk => {
                 let (cable, queues) = (Lab::cable_of(name), self.shape.queues);
-                let device = format!("net_af_xdp{number},iface={cable},queue_count={queues}");
+                let device = match queues {
+                    1 => format!("net_af_xdp{number},iface={cable}"),
+                    // The driver over AF_XDP counts a veth's queues as one.
+                    _ => format!("net_af_packet{number},iface={cable},qpairs={queues}"),
+                };
                 port + &format!("device = \"{device}\"\nmtu = {}\n", self.shape.mtu)
             }
         }

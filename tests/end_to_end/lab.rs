@@ -106,9 +106,9 @@ impl Lab {
         format!("wire-{port}")
     }
 
-    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
     /// Makes of each port of the director a cable for a backend that wants it alone, and a TAP of the port's old name for that backend's twin, which
     /// gets the port's MAC, addresses and routes.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
     pub fn take_ports_from_kernel(&self) {
         let sides: &[&str] = if self.shape.arms == 2 {
             &["outside", "inside"]
@@ -139,6 +139,9 @@ impl Lab {
                 "director",
                 &["ip", "link", "set", port, "address", mac.trim(), "mtu", &mtu, "up"],
             );
+            // What a NIC would never receive, a segment longer than the MTU, must be cut by the sender.
+            self.run(port, &["ethtool", "-K", "director", "tso", "off", "gso", "off"]);
+            self.run("director", &["ethtool", "-K", &cable, "gro", "off"]);
             // 2: outside    inet 10.99.1.1/24 scope global outside ...
             for words in addresses
                 .lines()
@@ -159,6 +162,17 @@ impl Lab {
             if !words.is_empty() {
                 self.run("director", &[&["ip", family, "route", "replace"][..], &words].concat());
             }
+        }
+    }
+
+    /// Waits until something is the case.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
+    pub fn wait_until(&self, is_so: impl Fn() -> bool, what: &str) {
+        let start = std::time::Instant::now();
+        while !is_so() {
+            let patience = std::time::Duration::from_secs(60);
+            assert!(start.elapsed() < patience, "in vain waited for this: {what}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 
