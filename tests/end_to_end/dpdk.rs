@@ -120,3 +120,25 @@ fn dpdk_a_link_that_goes_and_comes() {
     lab.wait_until(|| carrier_of_twin() == "1", "the twin has its link again");
     director.kill();
 }
+
+#[test]
+fn dpdk_kill_9_and_start_again() {
+    let case = Case {
+        method: Nat,
+        client: V4,
+        servers: V4,
+        arms: 2,
+        workers: 1,
+    };
+    let Some(lab) = Lab::up("dpdk_kill_9_and_start_again", lab::USUAL) else {
+        return;
+    };
+    lab.take_ports_from_kernel();
+    start(&lab, &case).kill();
+    let director = Director::start_again(&lab);
+    let (name, request) = traffic::ALL[0];
+    eprintln!("{name}");
+    request(&lab, &case);
+    // Not an orderly end: the interfaces are as the first director left them.
+    director.kill();
+}
