@@ -2,7 +2,7 @@
 
 use super::device::{Device, XdpMode};
 use super::error::Error;
-use super::filter::{Filter, os_error};
+use super::filter::{FILTER_PROGRAMS, Filter, os_error};
 use super::{AttachMode, DeviceSettings};
 use std::io;
 
@@ -118,11 +118,7 @@ pub(super) fn foreign_program(device: &Device) -> Option<Error> {
         3 => ("offloaded", "xdpoffload"),
         _ => ("several", "xdp"),
     };
-    let program = aya::programs::loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "unknown".to_owned());
+    let program = program_name(id).unwrap_or_else(|| "unknown".to_owned());
     Some(Error::ProgramAttached {
         device: device.name.clone(),
         program,
@@ -130,4 +126,18 @@ pub(super) fn foreign_program(device: &Device) -> Option<Error> {
         mode,
         remedy,
     })
+}
+
+/// Whether the program on the device is a director's filter, as far as its name tells.
+pub(super) fn is_own_program(device: &Device) -> bool {
+    let name = device.link.program.and_then(|(_, id)| program_name(id));
+    name.is_some_and(|name| FILTER_PROGRAMS.contains(&name.as_str()))
+}
+
+/// The name of a loaded program; none when there is none, or without the right to ask.
+fn program_name(id: u32) -> Option<String> {
+    let program = aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == id)?;
+    program.name_as_str().map(str::to_owned)
 }
