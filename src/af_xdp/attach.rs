@@ -128,10 +128,12 @@ pub(super) fn foreign_program(device: &Device) -> Option<Error> {
     })
 }
 
-/// Whether the program on the device is a director's filter, as far as its name tells.
-pub(super) fn is_own_program(device: &Device) -> bool {
-    let name = device.link.program.and_then(|(_, id)| program_name(id));
-    name.is_some_and(|name| FILTER_PROGRAMS.contains(&name.as_str()))
+/// Whether a director's filter is on the device, as far as its name tells; none when there is a program whose name may not be asked for.
+pub(super) fn has_own_filter(device: &Device) -> Option<bool> {
+    let Some((_, id)) = device.link.program else {
+        return Some(false);
+    };
+    program_name(id).map(|name| FILTER_PROGRAMS.contains(&name.as_str()))
 }
 
 /// The name of a loaded program; none when there is none, or without the right to ask.

@@ -1,6 +1,6 @@
 //! Looks at an interface without opening it: what would stand in the way of AF_XDP.
 
-use super::attach::{foreign_program, is_own_program};
+use super::attach::{foreign_program, has_own_filter};
 use super::device::{Device, XdpMode, largest_single_buffer_mtu};
 use super::error::Error;
 use super::open::{check_queues, frame_count};
@@ -21,8 +21,8 @@ pub struct Inspection {
     pub transmit_queues: u32,
     /// What its XDP can do; none: the kernel does not say (before 6.3).
     pub features: Option<XdpFeatures>,
-    /// Whether a director's filter is attached.
-    pub has_own_filter: bool,
+    /// Whether a director's filter is attached; none: some XDP program is, and without root its name is not seen.
+    pub has_own_filter: Option<bool>,
     /// Why the director could not start on it, with the remedy.
     pub obstacles: Vec<String>,
     /// What works but should be changed, each with the command: in native mode, or in generic mode where native mode is known to be missing.
@@ -36,9 +36,9 @@ pub struct Inspection {
 pub fn inspect(device: &DeviceSettings, workers: usize) -> Result<Inspection, Error> {
     let found = Device::find(&device.name)?;
     let features = xdp_features(found.ifindex).ok();
-    let has_own_filter = is_own_program(&found);
+    let has_own_filter = has_own_filter(&found);
     let mut obstacles = Vec::new();
-    if !has_own_filter {
+    if has_own_filter == Some(false) {
         obstacles.extend(foreign_program(&found));
     }
     obstacles.extend(check_queues(&found, workers).err());
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn the_loopback_interface_is_inspected_without_root() {
         let seen = inspect(&DeviceSettings::new("lo"), 1).unwrap();
-        assert_eq!((seen.mtu, seen.has_own_filter), (65536, false));
+        assert_eq!((seen.mtu, seen.has_own_filter), (65536, Some(false)));
         let seen = inspect(&DeviceSettings::new("lo"), 200).unwrap();
         assert!(seen.obstacles[0].contains("200 workers"), "{:?}", seen.obstacles);
     }

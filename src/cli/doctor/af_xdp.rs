@@ -68,12 +68,15 @@ fn judge_link(name: &str, link: &Link, port: Option<&WantedPort>, facts: &Facts,
         .map(|sentence| (missing, sentence))
         .chain(link.warnings.iter().map(|sentence| (Status::Note, sentence)))
     {
-        let (sentence, command) = split_command(sentence);
+        let (sentence, found) = split_command(sentence);
+        let command = found.or_else(|| link.error.as_ref().map(|_| "ip -brief link".to_owned()));
         trouble.add(status, sentence, command);
     }
     if link.error.is_none() {
         let (status, sentence) = mode(name, link, port, facts.answers.has_af_xdp == Some(true));
-        findings.add(status, sentence, None);
+        let command = (status == Status::Wrong)
+            .then(|| format!("ethtool -i {name}  # a newer driver may have it; else set mode = \"auto\""));
+        findings.add(status, sentence, command);
         judge_mtu(name, link, missing, facts, &mut trouble);
     }
     findings.extend(trouble);
@@ -86,10 +89,10 @@ fn mode(name: &str, link: &Link, port: Option<&WantedPort>, has_af_xdp: bool) ->
         (receive, transmit) if receive == transmit => format!("{receive} queues"),
         (receive, transmit) => format!("{receive} receive and {transmit} send queues"),
     };
-    let filter = if link.has_own_filter {
-        ", a director's filter is attached"
-    } else {
-        ""
+    let filter = match link.has_own_filter {
+        Some(true) => ", a director's filter is attached",
+        Some(false) => "",
+        None => ", an XDP program is attached whose name only root sees",
     };
     let text = format!("{name} (driver {}, {queues}, MTU {}{filter})", link.driver, link.mtu);
     let wants_native = port.is_some_and(|port| port.must_be_native);
@@ -99,7 +102,7 @@ fn mode(name: &str, link: &Link, port: Option<&WantedPort>, has_af_xdp: bool) ->
         }
         (Some(false), _) if wants_native => (
             Status::Wrong,
-            format!("{text}: the driver has no native XDP now, but mode = \"native\" asks for it; set mode = \"auto\""),
+            format!("{text}: the driver has no native XDP now, but mode = \"native\" asks for it"),
         ),
         (Some(false), _) => (
             Status::Note,
@@ -132,12 +135,42 @@ fn judge_mtu(name: &str, link: &Link, missing: Status, facts: &Facts, trouble: &
     }
 }
 
-/// The backend's sentences end in the command, where there is just one.
+/// The backend's sentences name the command: at the end, in backquotes, or in parentheses up to a condition.
 fn split_command(sentence: &str) -> (String, Option<String>) {
-    match sentence.rsplit_once(": ") {
-        Some((sentence, command)) if command.starts_with("ethtool ") || command.starts_with("ip ") => {
-            (sentence.to_owned(), Some(command.to_owned()))
+    let is_command = |text: &&str| text.starts_with("ethtool ") || text.starts_with("ip ");
+    if let Some((sentence, command)) = sentence.rsplit_once(": ").filter(|(_, command)| is_command(command)) {
+        return (sentence.to_owned(), Some(command.to_owned()));
+    }
+    let quoted = sentence.split('`').skip(1).step_by(2).find(is_command);
+    let in_parentheses = || {
+        let parts = sentence.split('(').skip(1);
+        parts.filter_map(|part| part.split([')', ',']).next()).find(is_command)
+    };
+    (sentence.to_owned(), quoted.or_else(in_parentheses).map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_found_in_the_backends_sentences() {
+        for (sentence, command) in [
+            (
+                "eth0 strips tags: ethtool -K eth0 rxvlan off",
+                "ethtool -K eth0 rxvlan off",
+            ),
+            (
+                "too few (ethtool -L v rx 2 tx 2, if it was made so)",
+                "ethtool -L v rx 2 tx 2",
+            ),
+            (
+                "remove it with `ip link set dev e xdp off`",
+                "ip link set dev e xdp off",
+            ),
+        ] {
+            assert_eq!(split_command(sentence).1.as_deref(), Some(command));
         }
-        _ => (sentence.to_owned(), None),
+        assert_eq!(split_command("eth0 (driver veth): set mode").1, None);
     }
 }

@@ -45,7 +45,8 @@ pub(super) struct Link {
     pub native: Option<bool>,
     pub zero_copy: Option<bool>,
     pub multi_buffer: Option<bool>,
-    pub has_own_filter: bool,
+    /// None: there is an XDP program, and without root its name is not seen.
+    pub has_own_filter: Option<bool>,
     /// Sentences with their remedy.
     pub obstacles: Vec<String>,
     /// Sentences that end in a command.

@@ -179,10 +179,7 @@ fn judge_cores(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
     } else if wanted.cores.is_empty() {
         findings.ok(format!("{} cores: {online}", facts.online.len()));
     } else {
-        findings.ok(format!(
-            "the workers' cores are {}, of {online}",
-            list_text(&wanted.cores)
-        ));
+        findings.ok(format!("workers on {} of the cores {online}", list_text(&wanted.cores)));
     }
 
     let slow: Vec<usize> = (facts.governors.iter())
@@ -192,7 +189,7 @@ fn judge_cores(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
     if let Some((_, governor)) = facts.governors.iter().find(|(core, _)| slow.contains(core)) {
         findings.note(
             format!(
-                "the frequency governor of core {} is {governor}, which lowers the clock between bursts",
+                "the frequency governor is {governor} on {}, which lowers the clock between bursts",
                 list_text(&slow)
             ),
             format!(
@@ -209,10 +206,7 @@ fn judge_cores(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
     });
     if let Some((_, all)) = shared {
         findings.note(
-            format!(
-                "the workers' cores {} are threads of one physical core and share its speed",
-                list_text(all)
-            ),
+            format!("two workers share a physical core: {} are its threads", list_text(all)),
             "lscpu --extended  # then choose cores with different numbers in the column CORE",
         );
     }
@@ -220,6 +214,8 @@ fn judge_cores(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
 
 /// Whether anything but workers runs on their cores.
 fn judge_isolation(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
+    let busy = busy_siblings(facts, wanted);
+    let with_siblings = |cores: &[usize]| isolate(&[cores, &busy].concat());
     let chosen = if wanted.cores.is_empty() {
         &facts.isolated
     } else {
@@ -254,16 +250,27 @@ fn judge_isolation(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
         .collect();
         findings.note(
             format!(
-                "the workers' cores {} are not kept free of the kernel's own work: they are not in {}",
+                "the kernel does its own work on the workers' cores ({}) too: not in {}",
                 list_text(chosen),
                 missing.join(", ")
             ),
-            isolate(chosen),
+            with_siblings(chosen),
+        );
+    } else if !busy.is_empty() {
+        findings.note(
+            "the workers' cores are isolated, but not all threads of the same physical cores",
+            with_siblings(chosen),
         );
     } else {
         findings.ok(format!(
-            "cores {} are isolated, without ticks and RCU callbacks",
+            "isolated, without ticks and RCU callbacks: {}",
             list_text(chosen)
+        ));
+    }
+    if !busy.is_empty() {
+        findings.remark(format!(
+            "what runs on {} slows the workers: these are threads of the same physical cores",
+            list_text(&busy)
         ));
     }
     // It leaves isolated cores alone by itself.
@@ -273,21 +280,15 @@ fn judge_isolation(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
             "systemctl disable --now irqbalance",
         );
     }
-    let busy: Vec<usize> = (facts.siblings.iter())
+}
+
+/// Cores that are threads of a worker's physical core and free for anything to run on.
+fn busy_siblings(facts: &Facts, wanted: &Wanted) -> Vec<usize> {
+    (facts.siblings.iter())
         .filter(|(core, _)| wanted.cores.contains(core))
         .flat_map(|(_, all)| all.iter().copied())
         .filter(|other| !wanted.cores.contains(other) && !facts.isolated.contains(other))
-        .collect();
-    if !busy.is_empty() {
-        let both: Vec<usize> = wanted.cores.iter().copied().chain(busy.iter().copied()).collect();
-        findings.note(
-            format!(
-                "cores {} are second threads of the workers' cores and not isolated: what runs there slows the workers",
-                list_text(&busy)
-            ),
-            isolate(&both),
-        );
-    }
+        .collect()
 }
 
 fn isolate(cores: &[usize]) -> String {

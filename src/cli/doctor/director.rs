@@ -97,7 +97,7 @@ pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     judge_socket(facts, wanted, &mut findings);
     if facts.clock_is_behind {
         findings.wrong(
-            "the clock is wrong: it shows a time before this program was built, so times in logs and certificates are wrong too",
+            "the clock is wrong: it shows a time before this program was built, so times in logs are wrong too",
             "apt-get install chrony && chronyc makestep",
         );
     } else if let Some(program) = facts.clock_program {

@@ -81,6 +81,7 @@ fn pools_below(host: &Host, folder: &str, node: Option<usize>) -> Vec<Pool> {
 pub(super) fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     let mut findings = Findings::about("huge pages");
     judge_pools(facts, wanted, &mut findings);
+    judge_nodes(facts, wanted, &mut findings);
     judge_mount(facts, wanted, &mut findings);
     match facts.transparent.as_deref() {
         Some("never") => findings.note(
@@ -110,7 +111,7 @@ fn judge_pools(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
         .sum();
     if facts.pools.is_empty() {
         findings.remark("this kernel has no huge pages");
-    } else if wanted.may_use(Backend::Dpdk) && free_mib == 0 && !facts.director_runs {
+    } else if wanted.may_use(Backend::Dpdk) && free_mib == 0 && (lists.is_empty() || !facts.director_runs) {
         let status = if wanted.must_use(Backend::Dpdk) {
             Status::Wrong
         } else {
@@ -136,6 +137,23 @@ fn judge_pools(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
         findings.ok("none are reserved; AF_XDP does without");
     } else {
         findings.ok(lists.join("; "));
+    }
+}
+
+/// A worker's packet buffers come from its own node, or not at all.
+fn judge_nodes(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
+    let has_some = |node: usize| facts.pools.iter().any(|pool| pool.node == Some(node) && pool.total > 0);
+    let mut nodes: Vec<usize> = facts.pools.iter().filter_map(|pool| pool.node).collect();
+    nodes.dedup();
+    if !wanted.may_use(Backend::Dpdk) || !nodes.iter().any(|node| has_some(*node)) {
+        return;
+    }
+    for node in nodes.into_iter().filter(|node| !has_some(*node)) {
+        let pages = DPDK_MIB / 2;
+        findings.note(
+            format!("node {node} has none: with DPDK, cards and workers there get no packet buffers"),
+            format!("echo {pages} > /sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages"),
+        );
     }
 }
 

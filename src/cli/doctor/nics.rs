@@ -20,8 +20,9 @@ struct Nic {
     driver: Option<String>,
     node: Option<usize>,
     interfaces: Vec<String>,
-    /// Mbit/s; none without a link.
+    /// Mbit/s; none without a link, and where a virtual machine does not know it.
     speed: Option<u32>,
+    has_link: bool,
     /// As `ip link` would say.
     is_up: bool,
     /// PCIe lanes in use and possible.
@@ -91,6 +92,7 @@ fn nic(host: &Host, address: &str, models: &str) -> Nic {
         speed: of_interface("speed")
             .and_then(|speed| speed.parse().ok())
             .filter(|speed| *speed > 0),
+        has_link: of_interface("carrier").as_deref() == Some("1"),
         is_up: flags.is_some_and(|flags| flags & 1 != 0),
         lanes: lanes("current_link_width").zip(lanes("max_link_width")),
         in_the_way: in_the_way(host, address),
@@ -138,11 +140,9 @@ impl Nic {
                 .map_or("no driver".to_owned(), |driver| format!("driver {driver}")),
         ];
         parts.extend(self.interfaces.iter().cloned());
-        if !self.interfaces.is_empty() {
-            parts.push(
-                self.speed
-                    .map_or("no link".to_owned(), |speed| format!("{speed} Mbit/s")),
-            );
+        parts.extend(self.speed.map(|speed| format!("{speed} Mbit/s")));
+        if !self.interfaces.is_empty() && !self.has_link {
+            parts.push("no link".to_owned());
         }
         parts.extend(self.node.map(|node| format!("node {node}")));
         format!("{} {} ({})", self.address, self.name, parts.join(", "))
@@ -210,28 +210,24 @@ fn judge_owner(nic: &Nic, facts: &Facts, wanted: &Wanted, findings: &mut Finding
     // Without a configuration every card may be meant.
     let is_meant = is_configured || (wanted.ports.is_empty() && wanted.may_use(Backend::Dpdk));
     let missing = if is_configured { Status::Wrong } else { Status::Note };
-    if nic.is_ready() {
-        findings.ok(format!("{text}: ready for DPDK"));
-        if !nic.in_the_way.is_empty() && nic.driver.as_deref() == Some("vfio-pci") {
-            findings.add(
-                missing,
-                format!(
-                    "{} shares its IOMMU group with {}, which the kernel has: DPDK cannot open it",
-                    nic.address,
-                    nic.in_the_way.join(", ")
-                ),
-                Some(format!(
-                    "dpdk-devbind.py --bind=vfio-pci {}  # or move the card to another slot",
-                    nic.in_the_way.join(" ")
-                )),
-            );
-        }
-    } else if let (true, Some(why)) = (is_meant, lifeline) {
+    if nic.driver.as_deref() == Some("vfio-pci") && !nic.in_the_way.is_empty() {
+        let others = nic.in_the_way.join(" ");
         findings.add(
             missing,
-            format!("{text}: leave it to the kernel, it carries {why}; bound to DPDK it would cut you off"),
-            None,
+            format!("{text}: DPDK cannot open it while the kernel has {others}, of the same IOMMU group"),
+            Some(format!(
+                "dpdk-devbind.py --bind=vfio-pci {others}  # or move the card to another slot"
+            )),
         );
+    } else if nic.is_ready() {
+        findings.ok(format!("{text}: ready for DPDK"));
+    } else if let (true, Some(why)) = (is_configured, lifeline) {
+        findings.wrong(
+            format!("{text}: it carries {why}; bound to DPDK, as the configuration wants it, it would cut you off"),
+            "ip route  # reach the box by another card first, or name another one in the configuration",
+        );
+    } else if let (true, Some(why)) = (is_meant, lifeline) {
+        findings.ok(format!("{text}: not for DPDK, it carries {why}"));
     } else if is_meant {
         let sentence =
             format!("{text}: the kernel has it; DPDK would have to be given it, which takes it from the kernel");
