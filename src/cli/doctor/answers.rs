@@ -60,7 +60,12 @@ impl Answers {
         let program = std::env::current_exe().and_then(|path| path.metadata()?.modified());
         let mut answers = Answers {
             architecture: std::env::consts::ARCH.to_owned(),
-            director_runs: UnixStream::connect(&wanted.control_socket).is_ok(),
+            director_runs: host
+                .seen(
+                    &wanted.control_socket.to_string_lossy(),
+                    UnixStream::connect(&wanted.control_socket),
+                )
+                .is_some(),
             now_s: seconds(SystemTime::now()),
             program_s: program.map_or(0, seconds),
             ..Answers::default()

@@ -113,14 +113,14 @@ fn judge_socket(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
     match &facts.socket {
         SocketFacts::Taken => findings.wrong(
             format!("{socket} is not a socket, and the director will not replace it"),
-            format!("rm -r {socket}"),
+            format!("ls -ld {socket}  # then move it away, or correct control_socket in the configuration"),
         ),
         SocketFacts::NoFolder(file) => findings.wrong(
             format!("{file} is not a folder, so the control socket {socket} cannot be made"),
-            format!("rm {file}"),
+            format!("ls -l {file}  # then move it away, or correct control_socket in the configuration"),
         ),
         SocketFacts::Free if facts.runs => findings.ok(format!("a director answers on {socket}")),
-        SocketFacts::Free => findings.ok(format!("no director runs on {socket}, and its place is free")),
+        SocketFacts::Free => findings.ok(format!("no director answers on {socket}, and its place is free")),
     }
     if let (false, Some(group)) = (facts.group_exists, &wanted.control_group) {
         findings.wrong(

@@ -8,7 +8,7 @@ use super::wanted::{Backend, Wanted};
 const MIB: u64 = 1 << 20;
 /// DPDK with a few ports and workers fits into this many MiB per node, and Debian's packet pools do not get by with much less.
 const DPDK_MIB: u64 = 1024;
-const PERSIST: &str = "/etc/sysctl.d/80-ulvs.conf";
+const PERSIST: &str = "/etc/sysctl.d/80-ulvs-huge-pages.conf";
 
 /// One node's pool of one size.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ fn judge_pools(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
         } else {
             format!("none are free for DPDK: {}", lists.join("; "))
         };
-        findings.add(status, sentence, Some(reserve(DPDK_MIB / 2 * nodes(facts))));
+        findings.add(status, sentence, Some(reserve(facts, DPDK_MIB / 2 * nodes(facts))));
     } else if let Some(bytes) = facts.frame_bytes
         && wanted.must_use(Backend::AfXdp)
         && !facts.director_runs
@@ -131,7 +131,7 @@ fn judge_pools(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
         let pages = bytes.div_ceil(2 * MIB);
         findings.note(
             format!("{} of 2 MiB are free; the frame memory of this configuration wants {pages}, and lies on small pages otherwise", free_small_mib / 2),
-            reserve(pages),
+            reserve(facts, pages),
         );
     } else if lists.is_empty() {
         findings.ok("none are reserved; AF_XDP does without");
@@ -171,7 +171,10 @@ fn pool_text(pool: &Pool) -> String {
     format!("{node}{} of {size}, {} free", pool.total, pool.free)
 }
 
-fn reserve(pages: u64) -> String {
+/// As many more of 2 MiB as shall be free, beside those that somebody has.
+fn reserve(facts: &Facts, free: u64) -> String {
+    let small = facts.pools.iter().filter(|pool| pool.page_mib == 2);
+    let pages: u64 = free + small.map(|pool| pool.total.saturating_sub(pool.free)).sum::<u64>();
     format!("echo vm.nr_hugepages={pages} > {PERSIST} && sysctl -p {PERSIST}")
 }
 
