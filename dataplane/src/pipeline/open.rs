@@ -97,7 +97,7 @@ impl<F: Frame> Pipeline<F> {
         if is_full {
             return Err(self.forward_stateless(context, frame, packet, service));
         }
-        let Some(server) = self.pick(service, &packet.key) else {
+        let Some(server) = self.pick(context.now, service, &packet.key) else {
             let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
             return Err(self.tell_sender(context, frame, packet, error, otherwise));
         };
@@ -117,11 +117,13 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    fn pick<'a>(&mut self, service: &'a Service, key: &Key) -> Option<&'a Server> {
+    fn pick<'a>(&mut self, now: Time, service: &'a Service, key: &Key) -> Option<&'a Server> {
         let state = self.schedulers[service.slot.0 as usize].as_mut()?;
         let client = Client {
             address: key.source,
             port: key.source_port,
+            called: key.destination,
+            now,
         };
         service
             .servers
