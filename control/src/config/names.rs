@@ -37,7 +37,7 @@ pub const PORT_MODES: Words<PortMode, 3> = [
 pub const ZERO_COPIES: Words<ZeroCopy, 3> = [("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
 
 /// `service.protocol`
-pub const PROTOCOLS: Words<Protocol, 2> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+pub const PROTOCOLS: Words<Protocol, 3> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 /// `service.scheduler`
 pub const SCHEDULERS: Words<SchedulerKind, { SchedulerKind::ALL.len() }> = {

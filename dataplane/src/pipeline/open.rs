@@ -3,6 +3,7 @@
 use super::{Context, Outcome, Pipeline};
 use crate::conn::connection::{Connection, ConnectionIndex, flag};
 use crate::conn::key::{Key, KeyHasher};
+use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::ConnectionState;
 use crate::conn::tcp_state;
 use crate::conn::timeouts::NEW_CONNECTION_TIMEOUT_S;
@@ -263,9 +264,13 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
-/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST.
+/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST, for SCTP an INIT.
 fn may_open(packet: &Packet) -> bool {
-    packet.key.protocol != protocol::TCP || tcp_state::may_open(packet.tcp_flags, false)
+    match packet.key.protocol {
+        protocol::TCP => tcp_state::may_open(packet.tcp_flags, false),
+        protocol::SCTP => SctpEvent::from_flags(packet.tcp_flags).may_open(false),
+        _ => true,
+    }
 }
 
 /// Not secret, unlike that of the connection table: all directors must agree.
