@@ -1,15 +1,14 @@
 //! Builds what is not Rust: the XDP filter of the `af_xdp` backend, and the bindings to DPDK of the `dpdk` backend.
 
 #[cfg(feature = "dpdk")]
-#[path = "build/dpdk.rs"]
+#[path = "src/dpdk/build.rs"]
 mod dpdk;
 #[cfg(feature = "af_xdp")]
-#[path = "build/xdp_filter.rs"]
+#[path = "src/af_xdp/build.rs"]
 mod xdp_filter;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=build");
     #[cfg(feature = "af_xdp")]
     xdp_filter::build();
     #[cfg(feature = "dpdk")]

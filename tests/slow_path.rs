@@ -204,11 +204,11 @@ fn a_full_lane_drops_by_name_and_other_lanes_go_on() {
     let Some(lab) = Lab::new() else { return };
     let path = lab.open(UNLIMITED);
     let (counters, sender) = (path.counters(), path.sender());
+    assert!(!sender.punt(PORT, &udp(64, 9, &[0; 1500])), "longer than the MTU");
     let fill = |frame: &MemoryFrame| (0..5000).take_while(|_| sender.punt(PORT, frame)).count();
     assert_eq!(fill(&arp()), 256);
     assert_eq!(fill(&udp(64, 9, b"rest")), 1024);
     assert_eq!(fill(&udp(LARGEST_TTL, BFD, b"urgent")), 256);
-    assert!(!sender.punt(PORT, &udp(64, 9, &[0; 1500])), "longer than the MTU");
     let of = |name: &str| count(&counters, &format!("slow_path_{name}"));
     assert_eq!(
         (
@@ -235,8 +235,8 @@ fn what_the_kernel_sends_is_bounded_and_the_urgent_leaves_first() {
     let Some(lab) = Lab::new() else { return };
     let mut path = lab.open(UNLIMITED);
     let counters = path.counters();
-    let mut injected = path.injected().unwrap();
-    assert!(path.injected().is_none(), "there is one taker");
+    let mut injected = path.injected(PORT).unwrap();
+    assert!(path.injected(PORT).is_none(), "there is one taker");
     let woken = Arc::new(AtomicU64::new(0));
     let wake = Arc::clone(&woken);
     lab.ip(&format!("address add 192.0.2.1/24 dev {TWIN}"));
@@ -263,7 +263,7 @@ fn what_the_kernel_sends_is_bounded_and_the_urgent_leaves_first() {
     wait_for("the urgent frame", || {
         socket.send_to(b"urgent", ("192.0.2.2", BFD)).unwrap();
         // A worker whose queue is full: the frame is kept.
-        injected.take(PORT, 1, |frame| {
+        injected.take(1, |frame| {
             first = Some(port_of(frame));
             false
         });
@@ -284,7 +284,7 @@ fn what_the_kernel_sends_is_bounded_and_the_urgent_leaves_first() {
             }
             true
         };
-        let taken = injected.take(PORT, 10_000, sort);
+        let taken = injected.take(10_000, sort);
         rest += rest_in_this_call;
         if taken == 0 {
             break;

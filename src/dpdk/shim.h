@@ -1,5 +1,5 @@
 /* What of DPDK the director uses: the headers, and in C what Rust cannot say or what differs between DPDK's releases (22.11 to 24.11).
- * build/dpdk.rs turns this file into Rust declarations; functions here and DPDK's inline ones get a real symbol each. */
+ * src/dpdk/build.rs turns this file into Rust declarations; functions here and DPDK's inline ones get a real symbol each. */
 #define _GNU_SOURCE
 #define ALLOW_EXPERIMENTAL_API
 #include <stddef.h>

@@ -37,14 +37,17 @@ impl Lane {
         }
     }
 
-    /// Copies a frame of `length` bytes, which lie in these pieces.
-    pub(super) fn put<'a>(&self, length: usize, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Refused> {
-        if length > self.buffer_bytes {
-            return Err(Refused::TooLong);
-        }
+    /// Copies a frame that lies in these pieces.
+    pub(super) fn put<'a>(&self, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Refused> {
         let mut buffer = self.empty.pop().ok_or(Refused::Full)?;
         buffer.clear();
-        pieces.for_each(|piece| buffer.extend_from_slice(piece));
+        for piece in pieces {
+            if buffer.len() + piece.len() > self.buffer_bytes {
+                self.give_back(buffer);
+                return Err(Refused::TooLong);
+            }
+            buffer.extend_from_slice(piece);
+        }
         // Both queues have room for all buffers.
         let _ = self.full.push(buffer);
         Ok(())
@@ -71,7 +74,7 @@ mod tests {
     #[test]
     fn it_keeps_the_order_refuses_what_has_no_room_and_uses_its_buffers_again() {
         let lane = Lane::new(2, 8);
-        let put = |bytes: &[u8]| lane.put(bytes.len(), [&bytes[..1], &bytes[1..]].into_iter());
+        let put = |bytes: &[u8]| lane.put([&bytes[..1], &bytes[1..]].into_iter());
         assert_eq!(put(&[0; 9]), Err(Refused::TooLong));
         for round in 0..10 {
             assert_eq!((put(&[round; 8]), put(&[100 + round; 3])), (Ok(()), Ok(())));

@@ -37,6 +37,7 @@ pub use thread::Running;
 use shared::Shared;
 use std::sync::Arc;
 use ulvs_control::config::Director;
+use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::worker::Wake;
 
 /// One port.
@@ -76,7 +77,7 @@ pub struct SlowPath {
     twins: Arc<[Twin]>,
     shared: Arc<Shared>,
     limits: Limits,
-    injected: Option<Injected>,
+    injected: Vec<Option<Injected>>,
 }
 
 impl SlowPath {
@@ -89,7 +90,9 @@ impl SlowPath {
         let shared = Arc::new(Shared::new(ports)?);
         Ok(SlowPath {
             twins,
-            injected: Some(Injected::new(Arc::clone(&shared))),
+            injected: (0..ports.len())
+                .map(|port| Some(Injected::new(Arc::clone(&shared), PortIndex(port as u8))))
+                .collect(),
             shared,
             limits,
         })
@@ -105,9 +108,9 @@ impl SlowPath {
         PuntSender::new(Arc::clone(&self.shared))
     }
 
-    /// What the kernel sends, for the one worker that transmits it. `None` the second time.
-    pub fn injected(&mut self) -> Option<Injected> {
-        self.injected.take()
+    /// What the kernel sends on a port's twin, for the one worker that transmits it. `None` the second time, and for a port that is not there.
+    pub fn injected(&mut self, port: PortIndex) -> Option<Injected> {
+        self.injected.get_mut(usize::from(port.0))?.take()
     }
 
     /// For the control thread.
@@ -115,7 +118,8 @@ impl SlowPath {
         Counters::new(Arc::clone(&self.shared))
     }
 
-    /// Starts the thread. `wake` ends the sleep of the worker that has [`Injected`], or its next one; it may be called at any time.
+    /// Starts the thread. `wake` ends the sleep of the worker that has [`Injected`] (or of all that have one), or its next one; it may be called
+    /// at any time.
     ///
     /// # Errors
     /// The system has no thread for it.

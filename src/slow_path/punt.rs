@@ -21,13 +21,17 @@ impl PuntSender {
     /// Copies a frame to the lane of its class, and says whether there was room; whether or not, it is counted, and the caller frees its
     /// frame. Never waits.
     pub fn punt<F: Frame>(&self, port: PortIndex, frame: &F) -> bool {
+        self.punt_pieces(port, frame.head(), frame.tail())
+    }
+
+    /// The same for a frame in pieces; all of its headers are in the first one.
+    pub fn punt_pieces<'a>(&self, port: PortIndex, head: &'a [u8], tail: impl Iterator<Item = &'a [u8]>) -> bool {
         let Some(lanes) = self.0.ports.get(usize::from(port.0)) else {
             return false;
         };
-        let class = classify(frame.head()) as usize;
+        let class = classify(head) as usize;
         let (lane, counters) = (&lanes.to_kernel[class], &lanes.counters[class]);
-        let pieces = std::iter::once(frame.head()).chain(frame.tail());
-        let refused = match lane.put(frame.total_length(), pieces) {
+        let refused = match lane.put(std::iter::once(head).chain(tail)) {
             Ok(()) => None,
             Err(Refused::TooLong) => Some(&counters.punt_too_long),
             // A lane that waits for its rate is full because of the rate.

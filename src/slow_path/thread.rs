@@ -189,7 +189,7 @@ impl Work {
                 }
             };
             let class = classify(frame) as usize;
-            match lanes.from_kernel[class].put(frame.len(), std::iter::once(frame)) {
+            match lanes.from_kernel[class].put(std::iter::once(frame)) {
                 Ok(()) => count += 1,
                 Err(_) => drop(lanes.counters[class].inject_ring_full.fetch_add(1, Ordering::Relaxed)),
             }

@@ -145,7 +145,7 @@ impl Lab {
         }
         let woken = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap());
         let stop = Arc::new(AtomicBool::new(false));
-        let (sender, injected) = (path.sender(), path.injected().unwrap());
+        let (sender, injected) = (path.sender(), path.injected(PORT).unwrap());
         let wake = Arc::clone(&woken);
         let running = path
             .start(Arc::new(move || {
@@ -198,7 +198,7 @@ fn carry(peer: &Twin, sender: &PuntSender, mut injected: Injected, woken: &Event
             );
             peer.write(frame).is_ok()
         };
-        idle &= injected.take(PORT, 64, to_peer) == 0;
+        idle &= injected.take(64, to_peer) == 0;
         if idle {
             let own = PollFd::new(peer.as_fd(), PollFlags::POLLIN);
             let wake = PollFd::new(woken.as_fd(), PollFlags::POLLIN);

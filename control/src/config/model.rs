@@ -216,7 +216,7 @@ pub struct LocalPool {
 pub struct VirtualService {
     /// The given name, shared by all addresses of one `[[service]]`; else made of protocol and address.
     pub name: String,
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// Virtual address.
     pub address: Address,
@@ -264,6 +264,8 @@ pub enum Protocol {
     Tcp,
     /// UDP
     Udp,
+    /// SCTP
+    Sctp,
 }
 
 impl Protocol {
@@ -272,6 +274,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => protocol::TCP,
             Protocol::Udp => protocol::UDP,
+            Protocol::Sctp => protocol::SCTP,
         }
     }
 }
@@ -281,6 +284,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         })
     }
 }
