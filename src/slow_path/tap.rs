@@ -138,8 +138,15 @@ fn set_up(port: &PortSettings) -> Result<(), Error> {
     for (to, from) in address.sa_data.iter_mut().zip(port.mac) {
         *to = from as libc::c_char;
     }
-    wanted.ifr_ifru.ifru_hwaddr = address;
-    configure(&control, libc::SIOCSIFHWADDR as _, &mut wanted).map_err(failed("setting the port's MAC"))?;
+    let mut present = request(name);
+    configure(&control, libc::SIOCGIFHWADDR as _, &mut present).map_err(failed("reading the MAC"))?;
+    // SAFETY: the kernel has just filled this member in.
+    let present = unsafe { present.ifr_ifru.ifru_hwaddr }.sa_data;
+    // Setting a MAC, even the same, has the kernel forget the interface's neighbours, permanent ones too.
+    if present[..port.mac.len()] != address.sa_data[..port.mac.len()] {
+        wanted.ifr_ifru.ifru_hwaddr = address;
+        configure(&control, libc::SIOCSIFHWADDR as _, &mut wanted).map_err(failed("setting the port's MAC"))?;
+    }
     let mut wanted = request(name);
     wanted.ifr_ifru.ifru_mtu = port.mtu.try_into().unwrap_or(libc::c_int::MAX);
     configure(&control, libc::SIOCSIFMTU as _, &mut wanted).map_err(failed("setting the port's MTU"))?;
