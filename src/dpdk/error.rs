@@ -99,7 +99,10 @@ pub enum Error {
     },
 
     /// A call about a port failed.
-    #[error("port {port} ({driver}): {action} failed: {reason}")]
+    #[error(
+        "port {port} ({driver}): {action} failed: {reason}. What the driver said stands above; over an interface of the kernel it needs root, and the \
+         interface for itself"
+    )]
     Port {
         /// The port's name.
         port: String,

@@ -4,6 +4,7 @@
 //! `port.rs` sets a port up; `worker.rs` is the [`Io`](ulvs_dataplane::io::Io) that a worker polls, and `mbuf.rs` its frames. What is the kernel's
 //! goes by the [slow path](crate::slow_path). `ffi.rs` is generated from `shim.h` and is named by this folder only.
 
+mod claim;
 mod counters;
 mod eal;
 mod error;
@@ -80,6 +81,14 @@ impl DeviceSettings {
     /// Whether it is DPDK's driver over AF_XDP sockets.
     pub(crate) fn is_af_xdp(&self) -> bool {
         self.device.starts_with("net_af_xdp")
+    }
+
+    /// The kernel's interface under that driver.
+    pub(crate) fn af_xdp_interface(&self) -> Option<&str> {
+        let mut arguments = self.device.split(',').skip(1);
+        arguments
+            .find_map(|argument| argument.strip_prefix("iface="))
+            .filter(|_| self.is_af_xdp())
     }
 }
 

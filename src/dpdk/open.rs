@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{debug, warn};
 
+use super::claim::Claim;
 use super::counters::PortCounters;
 use super::eal::Eal;
 use super::error::Error;
@@ -11,7 +12,7 @@ use super::memory::Need;
 use super::pool::Pool;
 use super::port::{self, Found, Port, PortFacts};
 use super::worker::DpdkIo;
-use super::{Settings, numa};
+use super::{DeviceSettings, Settings, numa};
 use crate::waker::Waker;
 
 /// Everything that [`open`] made.
@@ -37,12 +38,15 @@ pub struct Ports {
     ports: Vec<Port>,
     pools: Vec<Pool>,
     eal: Eal,
+    /// Until the ports are closed.
+    _claims: Vec<Claim>,
+    /// Whether a driver keeps packet buffers for good.
+    drivers_keep_some: bool,
 }
 
 impl Ports {
     /// Stops and closes the ports, counts the packet buffers, and ends DPDK. All workers' [`DpdkIo`] and all frames must be gone.
     pub fn close(self) {
-        let drivers_keep_some = self.ports.iter().any(|port| port.facts.driver == "net_af_xdp");
         for port in &self.ports {
             port::close(port.id, &port.facts.name);
         }
@@ -52,7 +56,7 @@ impl Ports {
                 debug!("all {all} packet buffers came back");
                 // SAFETY: every frame is back, and the ports are closed.
                 unsafe { pool.free() };
-            } else if drivers_keep_some {
+            } else if self.drivers_keep_some {
                 debug!(
                     "{} of {all} packet buffers stay with DPDK's AF_XDP driver, which does not give back what its rings hold",
                     all - free
@@ -79,12 +83,15 @@ impl Ports {
 pub fn open(settings: &Settings) -> Result<Opened, Error> {
     check(settings)?;
     let need = Need::of(settings)?;
+    let claims = settings.devices.iter().map(Claim::of).collect::<Result<Vec<_>, _>>()?;
     let eal = Eal::start(settings, need)?;
     let huge_pages = eal.huge_pages;
     let mut ports = Ports {
         ports: Vec::new(),
         pools: Vec::new(),
         eal,
+        _claims: claims.into_iter().flatten().collect(),
+        drivers_keep_some: settings.devices.iter().any(DeviceSettings::is_af_xdp),
     };
     match set_up(settings, &mut ports) {
         Ok(workers) => {
