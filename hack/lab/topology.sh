@@ -1,5 +1,5 @@
 # The wiring of a lab: namespaces, cables (veth pairs), switches (bridges), addresses and routes.
-# Sourced by `lab`, which sets NAME, ARMS, QUEUES, VLAN, MTU and RUN_DIRECTORY.
+# Sourced by `lab`, which sets NAME, ARMS, QUEUES, VLAN, MTU, DPDK and RUN_DIRECTORY.
 # shellcheck shell=bash
 
 # Runs a command inside a host of the lab being made.
@@ -17,11 +17,11 @@ make_topology() {
     for host in server1 server2 server3; do make_host $host; done
     make_switch outside
     cable client outside outside
-    cable director outside outside
+    connect_director outside
     cable router outside outside
     if [[ $ARMS == 2 ]]; then
         make_switch inside
-        cable director inside inside
+        connect_director inside
         cable router inside inside
         for host in server1 server2 server3; do cable $host inside inside; done
     else
@@ -67,6 +67,16 @@ cable() {
         peer name "$host" netns "ulvs-$NAME-$switch" mtu "$MTU" numrxqueues "$QUEUES" numtxqueues "$QUEUES"
     on "$switch" ip link set "$host" master switch up
     on "$host" ip link set "$port" up
+}
+
+# A port of the director, called like the switch that it leads to.
+connect_director() {
+    if [[ -z $DPDK ]]; then
+        cable director "$1" "$1"
+    else
+        cable director "wire-$1" "$1"
+        make_twin "$1"
+    fi
 }
 
 # Flows arrive at the director on different queues, as from a NIC.

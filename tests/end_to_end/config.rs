@@ -1,5 +1,7 @@
 //! Configuration files for the tests, written as an operator would.
 
+use std::collections::HashMap;
+
 use crate::lab::{Lab, Shape, address};
 
 /// How packets get to the servers.
@@ -101,15 +103,16 @@ impl Service {
 pub enum Backend {
     /// The ports are the kernel's interfaces.
     AfXdp,
-    /// A driver of DPDK's takes the cables away from the kernel, as after [`Lab::take_ports_from_kernel`].
+    /// A driver of DPDK's takes the cables away from the kernel, which has twins instead (`lab up --dpdk`).
     #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
     Dpdk,
 }
 
 /// The whole file.
 pub struct Config {
-    pub backend: Backend,
     pub shape: Shape,
+    /// What DPDK opens for each port, and the MTU, if it is DPDK that opens them.
+    pub devices: HashMap<&'static str, (String, u16)>,
     pub workers: u8,
     /// How the XDP program is attached, for all ports.
     pub mode: &'static str,
@@ -120,9 +123,14 @@ pub struct Config {
 impl Config {
     /// One worker per queue of the lab.
     pub fn usual(lab: &Lab, services: Vec<Service>) -> Config {
+        let device = |port: &&'static str| {
+            let device = lab.dpdk_device(port)?;
+            let mtu = lab.run("director", &["cat", &format!("/sys/class/net/{port}/mtu")]);
+            Some((*port, (device, mtu.trim().parse().expect("an MTU"))))
+        };
         Config {
-            backend: Backend::AfXdp,
             shape: lab.shape,
+            devices: lab.directors_ports().iter().filter_map(device).collect(),
             workers: lab.shape.queues,
             mode: "auto",
             control_socket: lab.directory().join("ulvs.sock").display().to_string(),
@@ -130,19 +138,11 @@ impl Config {
         }
     }
 
-    fn port(&self, name: &str, number: u8) -> String {
+    fn port(&self, name: &str) -> String {
         let port = format!("\n[[port]]\nname = \"{name}\"\ninterface = \"{name}\"\n");
-        match self.backend {
-            Backend::AfXdp => port + &format!("mode = \"{}\"\n", self.mode),
-            Backend::Dpdk => {
-                let (cable, queues) = (Lab::cable_of(name), self.shape.queues);
-                let device = match queues {
-                    1 => format!("net_af_xdp{number},iface={cable}"),
-                    // The driver over AF_XDP counts a veth's queues as one.
-                    _ => format!("net_af_packet{number},iface={cable},qpairs={queues}"),
-                };
-                port + &format!("device = \"{device}\"\nmtu = {}\n", self.shape.mtu)
-            }
+        match self.devices.get(name) {
+            None => port + &format!("mode = \"{}\"\n", self.mode),
+            Some((device, mtu)) => port + &format!("device = \"{device}\"\nmtu = {mtu}\n"),
         }
     }
 
@@ -150,19 +150,19 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut text = format!(
             "[director]\nbackend = \"{}\"\nworkers = {}\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
-            match self.backend {
+            match self.shape.backend {
                 Backend::AfXdp => "af_xdp",
                 Backend::Dpdk => "dpdk",
             },
             self.workers,
             self.control_socket
         );
-        text += &self.port("outside", 0);
+        text += &self.port("outside");
         if let Some(id) = self.shape.vlan {
             text += &format!("untagged = false\nvlans = [{{ id = {id} }}]\n");
         }
         if self.shape.arms == 2 {
-            text += &self.port("inside", 1);
+            text += &self.port("inside");
         }
         let pool = [address("POOL4"), address("POOL6")];
         text += &format!("\n[[local_pool]]\nname = \"pool\"\naddresses = {pool:?}\n");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aya::maps::loaded_maps;
 use aya::programs::loaded_programs;
 
-use crate::config::{Config, Service};
+use crate::config::{Backend, Config, Service};
 use crate::lab::{self, Lab};
 
 /// Detects a director that hangs; nothing is measured with it.
@@ -44,8 +44,7 @@ impl<'a> Director<'a> {
         self.lab.wait_until(|| self.log().contains(text), text);
     }
 
-    /// Starts `ulvsd` with the configuration file of an earlier start.
-    pub fn start_again(lab: &'a Lab) -> Director<'a> {
+    fn start_again(lab: &'a Lab) -> Director<'a> {
         let before = interfaces(lab);
         let log = File::create(log_file(lab)).expect("the log can be made");
         let process = Command::new("ip")
@@ -80,12 +79,6 @@ impl<'a> Director<'a> {
     /// Everything that the director printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_file(self.lab)).unwrap_or_default()
-    }
-
-    /// Where it prints, for when it has ended.
-    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
-    pub fn log_file(&self) -> PathBuf {
-        log_file(self.lab)
     }
 
     /// Has the director read its configuration file again, and returns what it logs about that: one line in the end, and before it what is
@@ -141,21 +134,17 @@ impl<'a> Director<'a> {
         own
     }
 
-    /// Ends the director as an operator does, and checks that it leaves the interfaces as it found them.
-    pub fn stop(self) {
-        let bpf = self.bpf_objects();
-        assert!(
-            !bpf.programs.is_empty() && !bpf.maps.is_empty(),
-            "without an XDP program and maps while it runs, this would see nothing: {bpf:?}"
-        );
-        self.stop_without_xdp();
-    }
-
-    /// The same for one that may have no XDP program.
-    pub fn stop_without_xdp(mut self) {
+    /// Ends the director as an operator does, and checks that it leaves nothing behind and, where DPDK has them, no packet buffer missing.
+    pub fn stop(mut self) {
         let running = self.process.try_wait().expect("a child can be asked");
         assert!(running.is_none(), "the director ended by itself: {running:?}");
         let bpf = self.bpf_objects();
+        let has_xdp = self.lab.shape.dpdk_driver() != Some("net_tap");
+        assert_eq!(
+            (bpf.programs.is_empty(), bpf.maps.is_empty()),
+            (!has_xdp, !has_xdp),
+            "without an XDP program and maps while it runs, this would see nothing: {bpf:?}"
+        );
         signal("-TERM", &self.process);
         let status = self.wait();
         assert!(status.success(), "after SIGTERM ulvsd ended with {status}");
@@ -169,12 +158,22 @@ impl<'a> Director<'a> {
         bpf.wait_until_gone();
         let sockets = self.lab.run("director", &["ss", "--no-header", "--xdp", "--all"]);
         assert!(sockets.is_empty(), "the director left AF_XDP sockets: {sockets}");
+        let log = self.log();
+        assert!(
+            log.contains("ulvsd has stopped") && !log.contains("did not come back"),
+            "{log}"
+        );
     }
 
-    /// Ends the director without giving it a chance to clean up.
-    pub fn kill(mut self) {
+    /// Ends the director without giving it a chance to clean up, and starts another one with the same file. That one is to leave the interfaces as the
+    /// first one found them. In between, `meanwhile` looks around.
+    pub fn kill_and_start_again(mut self, meanwhile: impl Fn(&Lab)) -> Director<'a> {
         signal("-KILL", &self.process);
         self.wait();
+        meanwhile(self.lab);
+        let mut second = Director::start_again(self.lab);
+        second.before = std::mem::take(&mut self.before);
+        second
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -233,9 +232,8 @@ impl BpfObjects {
 
 /// Links with their XDP programs, addresses and routes in the director's namespace.
 fn interfaces(lab: &Lab) -> String {
-    let names = lab.run("director", &["ls", "/sys/class/net"]);
-    if names.contains(&Lab::cable_of("outside")) {
-        return cables_and_twins(lab, &names);
+    if lab.shape.backend == Backend::Dpdk {
+        return cables_and_twins(lab);
     }
     let questions: [&[&str]; 4] = [
         &["ip", "-details", "link"],
@@ -250,27 +248,30 @@ fn interfaces(lab: &Lab) -> String {
         .join("\n")
 }
 
-/// The same after [`Lab::take_ports_from_kernel`]: a twin has a link only while a director runs, and what comes of that takes its time.
-fn cables_and_twins(lab: &Lab, names: &str) -> String {
+/// The same where DPDK takes the cables: a twin has a link only while a director runs, and what comes of that takes its time. The cards of DPDK's
+/// TAP driver are left out, which that driver sets down in the end.
+fn cables_and_twins(lab: &Lab) -> String {
+    let names = lab.run("director", &["ls", "/sys/class/net"]);
     let mut all = lab.run("director", &["ip", "-oneline", "address", "show", "scope", "global"]);
-    for name in names.split_whitespace() {
-        all += &format!("{name}: ");
-        for fact in ["flags", "mtu", "address"] {
-            all += &lab.run("director", &["cat", &format!("/sys/class/net/{name}/{fact}")]);
+    for port in lab.directors_ports() {
+        let cable = lab::cable_of(port);
+        for name in [*port, &cable]
+            .into_iter()
+            .filter(|name| names.lines().any(|line| line == *name))
+        {
+            all += &format!("{name}: ");
+            for fact in ["flags", "mtu", "address"] {
+                all += &lab.run("director", &["cat", &format!("/sys/class/net/{name}/{fact}")]);
+            }
         }
-    }
-    for cable in names
-        .split_whitespace()
-        .filter(|name| name.starts_with(&Lab::cable_of("")))
-    {
-        let link = lab.run("director", &["ip", "-details", "link", "show", "dev", cable]);
+        let link = lab.run("director", &["ip", "-details", "link", "show", "dev", &cable]);
         all += if link.contains("xdp") {
             "with XDP\n"
         } else {
             "without XDP\n"
         };
     }
-    all
+    all + &names
 }
 
 fn signal(name: &str, process: &Child) {

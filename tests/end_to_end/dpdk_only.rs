@@ -1,111 +1,99 @@
-//! The director over DPDK, whose AF_XDP driver takes the lab's cables, with twins in the kernel.
+//! What there is with DPDK only: its own ways to fail, twins, and their links.
 
-use crate::Case;
-use crate::config::Family::{V4, V6};
-use crate::config::Method::{DirectRouting, FullNat, Nat};
-use crate::config::{Backend, Config};
+use crate::cases::two_arms;
+use crate::client;
+use crate::config::{Backend, Config, Family::V4, Method::Nat};
 use crate::director::Director;
 use crate::lab::{self, Lab, Shape, address};
 use crate::traffic;
 
-/// Everything in [`traffic::ALL`] through one forwarding method.
-fn run(test: &str, case: &Case) {
-    let shape = Shape {
-        arms: case.arms,
-        queues: case.workers,
-        ..lab::USUAL
+/// A director that cannot start ends with one sentence that names the reason, and leaves nothing behind.
+pub fn a_failed_start_is_explained() {
+    let Some(lab) = Lab::up("dpdk_failed_start", Shape::usual(Backend::Dpdk)) else {
+        return;
     };
-    let Some(lab) = Lab::up(test, shape) else { return };
-    lab.take_ports_from_kernel();
-    let director = start(&lab, case);
-    // DPDK's AF_PACKET driver, which two workers need here, has the kernel put fragments together, to packets that no longer fit the link.
-    let has_fragments = |name: &str| name == "DNS" || name.contains("fragments");
-    for (name, check) in traffic::ALL {
-        if case.workers == 1 || !has_fragments(name) {
-            eprintln!("{name}");
-            check(&lab, case);
-        }
+    let config = Config::usual(&lab, traffic::services(&two_arms(Nat, V4, V4)));
+    let good = config.to_toml();
+    let two_workers = Config { workers: 2, ..config }.to_toml();
+    let cases = [
+        (good.replace("iface=wire-inside", "iface=wire-insdie"), "wire-insdie"),
+        (good.replace("net_af_xdp1,", "net_afxdp1,"), "net_afxdp1"),
+        (good.replace("mtu = 1500", "mtu = 9000"), "takes an MTU from 68 to "),
+        (two_workers, "1 receive and 1 send queue(s) for 2 workers"),
+        // More than any machine has.
+        (
+            good.clone() + "\n[dpdk]\nhuge_pages = \"on\"\nmemory_mib = 1048576\n",
+            "DPDK needs 1048576 MiB of huge pages and",
+        ),
+        (
+            good.clone() + "\n[dpdk]\neal_arguments = [\"--no-such-option\"]\n",
+            "DPDK could not be started: ",
+        ),
+    ];
+    let links = || lab.run("director", &["ls", "/sys/class/net"]) + &lab.run("director", &["ip", "-details", "link"]);
+    let before = links();
+    let file = lab.directory().join("failed.toml").display().to_string();
+    for (text, sentence) in cases {
+        eprintln!("{sentence}");
+        std::fs::write(&file, text).expect("a file can be written");
+        let output = lab.try_run("director", &[env!("CARGO_BIN_EXE_ulvsd"), "--config", &file]);
+        assert_eq!(output.status.code(), Some(1), "{}", lab::describe(&output));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let last = errors.lines().last().unwrap_or_default();
+        assert!(last.starts_with("ulvsd: ") && last.contains(sentence), "{errors}");
+        assert_eq!(links(), before, "a failed start left something: {errors}");
     }
-    // What is not balanced reaches the kernel through the twin, and its answers leave by the port.
-    lab.run(
-        "client",
-        &["ping", "-c", "3", "-i", "0.2", "-W", "5", address("DIRECTOR_OUTSIDE4")],
+    // One that runs is not disturbed by another that wants its interface.
+    let director = Director::start_with_text(&lab, &good);
+    std::fs::write(&file, good.replace("ulvs.sock", "other.sock")).expect("a file can be written");
+    let output = lab.try_run("director", &[env!("CARGO_BIN_EXE_ulvsd"), "--config", &file]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains("ulvsd: port outside: another ulvsd works on wire-outside"),
+        "{errors}"
     );
-    // No packet buffer is missing in the end; of DPDK's AF_XDP driver that cannot be said.
-    if case.workers == 1 {
-        director.stop();
-    } else {
-        let log = director.log_file();
-        director.stop_without_xdp();
-        let log = std::fs::read_to_string(log).expect("the log");
-        assert!(
-            log.contains("ulvsd has stopped") && !log.contains("did not come back"),
-            "{log}"
-        );
+    client::get(&lab, traffic::vip(&two_arms(Nat, V4, V4)), 80, "/");
+    director.stop();
+}
+
+/// Without twins made before, the director makes them and takes them away. Addresses that they get meanwhile are used as those of any interface.
+pub fn twins_of_our_own_go_with_the_director() {
+    let Some(lab) = Lab::up("own_twins", Shape::usual(Backend::Dpdk)) else {
+        return;
+    };
+    let case = two_arms(Nat, V4, V4);
+    let config = Config::usual(&lab, traffic::services(&case));
+    for twin in lab.directors_ports() {
+        lab.run("director", &["ip", "link", "delete", twin]);
     }
-}
-
-fn start<'a>(lab: &'a Lab, case: &Case) -> Director<'a> {
-    let config = Config {
-        backend: Backend::Dpdk,
-        ..Config::usual(lab, traffic::services(case))
-    };
-    Director::start_with(lab, config)
-}
-
-#[test]
-fn dpdk_nat_ipv4() {
-    let case = Case {
-        method: Nat,
-        client: V4,
-        servers: V4,
-        arms: 2,
-        workers: 1,
-    };
-    run("dpdk_nat_ipv4", &case);
-}
-
-#[test]
-fn dpdk_dr_ipv6_one_arm() {
-    let case = Case {
-        method: DirectRouting,
-        client: V6,
-        servers: V6,
-        arms: 1,
-        workers: 1,
-    };
-    run("dpdk_dr_ipv6_one_arm", &case);
-}
-
-#[test]
-fn dpdk_fullnat_ipv4_two_workers() {
-    let case = Case {
-        method: FullNat,
-        client: V4,
-        servers: V4,
-        arms: 2,
-        workers: 2,
-    };
-    run("dpdk_fullnat_ipv4_two_workers", &case);
+    let director = Director::start_with(&lab, config);
+    for (twin, own) in [("outside", "DIRECTOR_OUTSIDE4"), ("inside", "DIRECTOR_INSIDE4")] {
+        let own = format!("{}/24", address(own));
+        lab.run("director", &["ip", "address", "add", &own, "dev", twin]);
+        lab.run("director", &["ip", "link", "set", twin, "up"]);
+    }
+    crate::ports::reach_kernel(&lab, address("DIRECTOR_OUTSIDE4"));
+    client::get(&lab, traffic::vip(&case), 80, "/");
+    for counter in [
+        "port_rx_frames[outside]",
+        "port_tx_frames[inside]",
+        "slow_path_punted_rest[outside]",
+    ] {
+        assert!(director.counter(counter) > 0, "{counter} is 0");
+    }
+    // Compares with before the start, when there were none.
+    director.stop();
 }
 
 /// A port's link is its twin's: what the kernel and routing programs on the director see.
-#[test]
-fn dpdk_a_link_that_goes_and_comes() {
-    let Some(lab) = Lab::up("dpdk_a_link_that_goes_and_comes", lab::USUAL) else {
-        return;
+pub fn a_link_that_goes_and_comes() {
+    // DPDK's TAP driver, which two queues bring, tells the state of its link.
+    let shape = Shape {
+        queues: 2,
+        ..Shape::usual(Backend::Dpdk)
     };
-    lab.take_ports_from_kernel();
-    let config = Config {
-        backend: Backend::Dpdk,
-        ..Config::usual(&lab, Vec::new())
-    };
-    // DPDK's TAP driver is one that tells the state of its link: that of an interface of this name.
-    let text = config
-        .to_toml()
-        .replace("net_af_xdp0,iface=wire-outside", "net_tap0,iface=card");
-    assert!(text.contains("net_tap0,iface=card"), "{text}");
-    let director = Director::start_with_text(&lab, &text);
+    let Some(lab) = Lab::up("dpdk_link", shape) else { return };
+    let director = Director::start(&lab, Vec::new());
     let carrier_of_twin = || {
         lab.run("director", &["cat", "/sys/class/net/outside/carrier"])
             .trim()
@@ -113,32 +101,10 @@ fn dpdk_a_link_that_goes_and_comes() {
     };
     director.wait_for_log("port outside: the link is up");
     assert_eq!(carrier_of_twin(), "1");
-    lab.run("director", &["ip", "link", "set", "card", "down"]);
+    lab.run("director", &["ip", "link", "set", "card-outside", "down"]);
     director.wait_for_log("port outside: the link is down");
     lab.wait_until(|| carrier_of_twin() == "0", "the twin loses its link");
-    lab.run("director", &["ip", "link", "set", "card", "up"]);
+    lab.run("director", &["ip", "link", "set", "card-outside", "up"]);
     lab.wait_until(|| carrier_of_twin() == "1", "the twin has its link again");
-    director.kill();
-}
-
-#[test]
-fn dpdk_kill_9_and_start_again() {
-    let case = Case {
-        method: Nat,
-        client: V4,
-        servers: V4,
-        arms: 2,
-        workers: 1,
-    };
-    let Some(lab) = Lab::up("dpdk_kill_9_and_start_again", lab::USUAL) else {
-        return;
-    };
-    lab.take_ports_from_kernel();
-    start(&lab, &case).kill();
-    let director = Director::start_again(&lab);
-    let (name, request) = traffic::ALL[0];
-    eprintln!("{name}");
-    request(&lab, &case);
-    // Not an orderly end: the interfaces are as the first director left them.
-    director.kill();
+    director.stop();
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::config::Backend;
+
 /// Detects a command that hangs; nothing is measured with it.
 const PATIENCE_S: &str = "120";
 
@@ -14,6 +16,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// How the lab is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// Whose the director's cables are.
+    pub backend: Backend,
     /// 1 or 2, as in `lab up --arms`.
     pub arms: u8,
     /// Queues of every port.
@@ -24,8 +28,30 @@ pub struct Shape {
     pub mtu: u16,
 }
 
-/// Two arms, one queue, no tags, Ethernet's usual MTU.
+impl Shape {
+    /// Two arms, one queue, no tags, Ethernet's usual MTU.
+    pub fn usual(backend: Backend) -> Shape {
+        Shape { backend, ..USUAL }
+    }
+
+    /// The driver that opens the director's cables, if that is one of DPDK's: the one over AF_XDP for one queue, which is all that it sees of a veth.
+    pub fn dpdk_driver(&self) -> Option<&'static str> {
+        match self.backend {
+            Backend::AfXdp => None,
+            Backend::Dpdk if self.queues > 1 => Some("net_tap"),
+            Backend::Dpdk => Some("net_af_xdp"),
+        }
+    }
+}
+
+/// What the cable of a port of the director is called where DPDK takes it.
+pub fn cable_of(port: &str) -> String {
+    format!("wire-{port}")
+}
+
+/// [`Shape::usual`] with the ports that the kernel keeps.
 pub const USUAL: Shape = Shape {
+    backend: Backend::AfXdp,
     arms: 2,
     queues: 1,
     vlan: None,
@@ -60,6 +86,9 @@ impl Lab {
         let mut up = command(&[&script("lab/lab"), "up", &lab.name]);
         up.args(["--arms", &shape.arms.to_string(), "--queues", &shape.queues.to_string()]);
         up.args(["--mtu", &shape.mtu.to_string()]);
+        if let Some(driver) = shape.dpdk_driver() {
+            up.args(["--dpdk", driver]);
+        }
         if let Some(id) = shape.vlan {
             up.args(["--vlan", &id.to_string()]);
         }
@@ -101,67 +130,34 @@ impl Lab {
         PathBuf::from("/run/ulvs-lab").join(&self.name)
     }
 
-    /// What the cable on a port of the director is called after [`Lab::take_ports_from_kernel`].
-    pub fn cable_of(port: &str) -> String {
-        format!("wire-{port}")
-    }
-
-    /// Makes of each port of the director a cable for a backend that wants it alone, and a TAP of the port's old name for that backend's twin, which
-    /// gets the port's MAC, addresses and routes.
-    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
-    pub fn take_ports_from_kernel(&self) {
-        let sides: &[&str] = if self.shape.arms == 2 {
+    /// The director's ports, each called like the switch that it leads to.
+    pub fn directors_ports(&self) -> &'static [&'static str] {
+        if self.shape.arms == 2 {
             &["outside", "inside"]
         } else {
             &["outside"]
-        };
-        let routes: Vec<String> = ["-4", "-6"]
-            .map(|family| self.run("director", &["ip", family, "route", "show", "default"]))
-            .into();
-        for port in sides {
-            let addresses = self.run(
-                "director",
-                &["ip", "-oneline", "address", "show", "dev", port, "scope", "global"],
-            );
-            let mac = self.run("director", &["cat", &format!("/sys/class/net/{port}/address")]);
-            let cable = Lab::cable_of(port);
-            self.run("director", &["ip", "address", "flush", "dev", port]);
-            self.run("director", &["ip", "link", "set", port, "down"]);
-            self.run("director", &["ip", "link", "set", port, "name", &cable]);
-            self.run(
-                "director",
-                &["sysctl", "-q", "-w", &format!("net.ipv6.conf.{cable}.disable_ipv6=1")],
-            );
-            self.run("director", &["ip", "link", "set", &cable, "up"]);
-            self.run("director", &["ip", "tuntap", "add", port, "mode", "tap"]);
-            let mtu = self.shape.mtu.to_string();
-            self.run(
-                "director",
-                &["ip", "link", "set", port, "address", mac.trim(), "mtu", &mtu, "up"],
-            );
-            // What a NIC would never receive, a segment longer than the MTU, must be cut by the sender.
-            self.run(port, &["ethtool", "-K", "director", "tso", "off", "gso", "off"]);
-            self.run("director", &["ethtool", "-K", &cable, "gro", "off"]);
-            // 2: outside    inet 10.99.1.1/24 scope global outside ...
-            for words in addresses
-                .lines()
-                .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            {
-                self.run(
-                    "director",
-                    &[
-                        &["ip", "address", "add", words[3], "dev", port][..],
-                        if words[2] == "inet6" { &["nodad"] } else { &[] },
-                    ]
-                    .concat(),
-                );
-            }
         }
-        for (family, route) in ["-4", "-6"].iter().zip(routes) {
-            let words: Vec<&str> = route.split_whitespace().take(5).collect();
-            if !words.is_empty() {
-                self.run("director", &[&["ip", family, "route", "replace"][..], &words].concat());
+    }
+
+    /// What DPDK opens for a port of the director, as `device` in the configuration.
+    pub fn dpdk_device(&self, port: &str) -> Option<String> {
+        let driver = self.shape.dpdk_driver()?;
+        let name = format!("{driver}{}", u8::from(port == "inside"));
+        Some(match driver {
+            "net_tap" => {
+                let mac = self.run("director", &["cat", &format!("/sys/class/net/{port}/address")]);
+                format!("{name},iface=card-{port},mac={}", mac.trim())
             }
+            _ => format!("{name},iface={}", cable_of(port)),
+        })
+    }
+
+    /// Sets the MTU of a port of the director.
+    pub fn set_directors_mtu(&self, port: &str, mtu: u16) {
+        let cable = cable_of(port);
+        let is_for_dpdk = self.shape.backend == Backend::Dpdk;
+        for link in [port, &cable].iter().take(if is_for_dpdk { 2 } else { 1 }) {
+            self.run("director", &["ip", "link", "set", link, "mtu", &mtu.to_string()]);
         }
     }
 
@@ -188,20 +184,23 @@ impl Lab {
         );
     }
 
-    /// Counts IP packets longer than `mtu` that the director sends, on both switches.
-    pub fn watch_for_frames_longer_than(&self, mtu: u16) {
+    /// Ends [`Lab::lose_frames`].
+    pub fn lose_no_frames(&self) {
+        self.run("outside", &["nft", "delete", "table", "bridge", "loss"]);
+    }
+
+    /// Counts IP packets longer than `mtu` that the director sends to a switch.
+    pub fn watch_for_frames_longer_than(&self, mtu: u16, switch: &str) {
         let rules = format!(
             "add table bridge long; add chain bridge long input {{ type filter hook prerouting priority 0; }}
              add rule bridge long input iifname director meta length > {mtu} counter"
         );
-        for switch in ["outside", "inside"] {
-            self.run(switch, &["nft", &rules]);
-        }
+        self.run(switch, &["nft", &rules]);
     }
 
-    /// How many frames [`Lab::watch_for_frames_longer_than`] has seen.
-    pub fn long_frames(&self) -> u64 {
-        self.counted("outside", "long") + self.counted("inside", "long")
+    /// How many frames [`Lab::watch_for_frames_longer_than`] has seen there.
+    pub fn long_frames(&self, switch: &str) -> u64 {
+        self.counted(switch, "long")
     }
 
     /// How many frames [`Lab::lose_frames`] has lost.

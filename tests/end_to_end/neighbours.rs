@@ -5,12 +5,12 @@ use std::process::Stdio;
 
 use crate::client::{self, About};
 use crate::config::{
-    Family,
+    Backend, Family,
     Method::{FullNat, Nat},
     Service, bracket,
 };
 use crate::director::Director;
-use crate::lab::{self, Lab};
+use crate::lab::{Lab, Shape};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// Nobody's.
@@ -54,9 +54,8 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Who still has the MAC of the director before this one learns the new one unasked: gratuitous ARP and unsolicited neighbour
 /// advertisements at the start, for virtual and for local addresses.
-#[test]
-fn addresses_are_announced_at_the_start() {
-    let Some(lab) = Lab::up("announce", lab::USUAL) else {
+pub fn addresses_are_announced_at_the_start(backend: Backend) {
+    let Some(lab) = Lab::up("announce", Shape::usual(backend)) else {
         return;
     };
     let mut known = Vec::new();
@@ -93,9 +92,10 @@ fn addresses_are_announced_at_the_start() {
 }
 
 /// A server whose MAC is not known when the first packet for it comes, because it is not there yet.
-#[test]
-fn a_server_that_comes_late_is_found() {
-    let Some(lab) = Lab::up("late", lab::USUAL) else { return };
+pub fn a_server_that_comes_late_is_found(backend: Backend) {
+    let Some(lab) = Lab::up("late", Shape::usual(backend)) else {
+        return;
+    };
     // Its cable is pulled at the switch, so that it keeps its addresses and routes.
     lab.run("inside", &["ip", "link", "set", "server1", "down"]);
     let director = Director::start(&lab, web(|family| vec![family.server(1)]));
@@ -117,9 +117,8 @@ fn a_server_that_comes_late_is_found() {
 }
 
 /// The kernel forgets its neighbours while the director runs.
-#[test]
-fn flushed_neighbours_are_found_again() {
-    let Some(lab) = Lab::up("flushed", lab::USUAL) else {
+pub fn flushed_neighbours_are_found_again(backend: Backend) {
+    let Some(lab) = Lab::up("flushed", Shape::usual(backend)) else {
         return;
     };
     let director = Director::start(&lab, web(all_servers));
@@ -134,9 +133,8 @@ fn flushed_neighbours_are_found_again() {
 }
 
 /// A server's network card is replaced: another MAC, of which the server tells as Linux does with arp_notify and ndisc_notify.
-#[test]
-fn a_servers_new_mac_is_followed() {
-    let Some(lab) = Lab::up("new_mac", lab::USUAL) else {
+pub fn a_servers_new_mac_is_followed(backend: Backend) {
+    let Some(lab) = Lab::up("new_mac", Shape::usual(backend)) else {
         return;
     };
     let director = Director::start(&lab, web(all_servers));
@@ -168,9 +166,8 @@ fn distant(family: Family) -> (&'static str, &'static str) {
 }
 
 /// A server behind a gateway; then the route is given to another one, while the director runs.
-#[test]
-fn routes_to_servers_are_followed() {
-    let Some(lab) = Lab::up("routes", lab::USUAL) else {
+pub fn routes_to_servers_are_followed(backend: Backend) {
+    let Some(lab) = Lab::up("routes", Shape::usual(backend)) else {
         return;
     };
     for family in FAMILIES {
@@ -203,9 +200,8 @@ fn routes_to_servers_are_followed() {
 }
 
 /// A virtual address that the director's kernel has too: services are balanced, everything else of it is the kernel's.
-#[test]
-fn an_address_can_be_shared_with_the_kernel() {
-    let Some(lab) = Lab::up("shared", lab::USUAL) else {
+pub fn an_address_can_be_shared_with_the_kernel(backend: Backend) {
+    let Some(lab) = Lab::up("shared", Shape::usual(backend)) else {
         return;
     };
     for family in FAMILIES {
@@ -219,7 +215,7 @@ fn an_address_can_be_shared_with_the_kernel() {
         all_servers_answer(&lab, family);
         let pong = lab.run("client", &["ping", "-c", "2", "-W", "10", vip]);
         assert!(pong.contains(" 2 received"), "{pong}");
-        crate::special::reach_kernel(&lab, vip);
+        crate::ports::reach_kernel(&lab, vip);
         all_servers_answer(&lab, family);
     }
     director.stop();

@@ -5,18 +5,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::client;
-use crate::config::{Family::V4, Method, Service, with_port};
+use crate::config::{Backend, Family::V4, Method, Service, with_port};
 use crate::director::Director;
-use crate::lab::{self, Lab};
+use crate::lab::{Lab, Shape};
 
 /// Larger than what the sockets and the director hold on the way.
 const DOWNLOAD_BYTES: usize = 20_000_000;
 /// Detects a download that hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[test]
-fn a_reload_changes_what_it_says_and_nothing_else() {
-    let Some(lab) = Lab::up("reload", lab::USUAL) else {
+pub fn a_reload_changes_what_it_says_and_nothing_else(backend: Backend) {
+    let Some(lab) = Lab::up("reload", Shape::usual(backend)) else {
         return;
     };
     let (changed, unchanged) = (Method::Nat.vip(V4), Method::FullNat.vip(V4));

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use crate::Case;
 use crate::client::{self, About};
-use crate::config::{Family, Method, Service, with_port};
+use crate::config::{Backend, Family, Method, Service, with_port};
 use crate::director::Director;
-use crate::lab::{self, Lab, Shape, address};
+use crate::lab::{Lab, Shape, address};
 
 /// One thing that is asked. The name is printed when it fails.
 type Check = (&'static str, fn(&Lab, &Case));
@@ -38,11 +38,11 @@ pub const ALL: [Check; 13] = [
 ];
 
 /// Runs one row of the table.
-pub fn run(test: &str, case: &Case) {
+pub fn run(test: &str, case: &Case, backend: Backend) {
     let shape = Shape {
         arms: case.arms,
         queues: case.workers,
-        ..lab::USUAL
+        ..Shape::usual(backend)
     };
     let Some(lab) = Lab::up(test, shape) else { return };
     let director = Director::start(&lab, services(case));
