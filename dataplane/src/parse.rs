@@ -6,7 +6,7 @@ use crate::io::Frame;
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
-use crate::wire::{arp, ethernet, get_bytes, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{arp, ethernet, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
 
 /// What a fragment header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +91,8 @@ pub enum Parsed {
     Packet,
     /// ICMP or ICMPv6, header present.
     Icmp,
-    /// An ARP request; the offset is that of the ARP message.
-    ArpRequest(usize),
+    /// An ARP request; the offset is that of the ARP message. (In 16 bits, so that the whole fits into a register.)
+    ArpRequest(u16),
     /// A neighbour solicitation.
     Solicitation,
     /// For the kernel.
@@ -116,7 +116,7 @@ pub struct Link {
 ///
 /// # Errors
 /// `TruncatedFrame`.
-#[inline]
+#[inline(always)]
 pub fn link(bytes: &[u8]) -> Result<Link, DropReason> {
     if bytes.len() < ethernet::HEADER {
         return Err(DropReason::TruncatedFrame);
@@ -140,19 +140,20 @@ pub fn link(bytes: &[u8]) -> Result<Link, DropReason> {
 
 /// Reads everything behind the link-layer header and writes it down in `packet`, in place: a burst's packets are never copied. `may_be_partial`: whether the
 /// port can deliver unfinished checksums.
-#[inline]
+#[inline(always)]
 pub fn network<F: Frame>(frame: &F, link: Link, may_be_partial: bool, packet: &mut Packet) -> Parsed {
     let bytes = frame.head();
-    let header = match link.ethertype {
-        ethernet::IPV4 => ipv4_header(bytes, link.payload, frame.total_length(), packet),
-        ethernet::IPV6 => ipv6_header(bytes, link.payload, frame.total_length(), packet),
+    let frame_length = frame.total_length();
+    // The way through both headers is laid out for each family by itself, so that the compiler need not ask for it at every address.
+    let parsed = match link.ethertype {
+        ethernet::IPV4 => ipv4_header(bytes, link.payload, frame_length, packet)
+            .map(|()| transport_header(bytes, packet, may_be_partial)),
+        ethernet::IPV6 => ipv6_header(bytes, link.payload, frame_length, packet)
+            .map(|()| transport_header(bytes, packet, may_be_partial)),
         ethernet::ARP => return arp_message(bytes, link.payload),
         _ => return Parsed::Drop(DropReason::UnknownEthertype),
     };
-    match header {
-        Ok(()) => transport_header(bytes, packet, may_be_partial),
-        Err(reason) => Parsed::Drop(reason),
-    }
+    parsed.unwrap_or_else(Parsed::Drop)
 }
 
 fn arp_message(bytes: &[u8], at: usize) -> Parsed {
@@ -161,12 +162,12 @@ fn arp_message(bytes: &[u8], at: usize) -> Parsed {
         return Parsed::Drop(DropReason::BadArp);
     }
     match get_u16(message, arp::OPERATION) {
-        arp::REQUEST => Parsed::ArpRequest(at),
+        arp::REQUEST => Parsed::ArpRequest(at as u16),
         _ => Parsed::Punt(PuntReason::Arp),
     }
 }
 
-#[inline]
+#[inline(always)]
 fn is_bad_destination(address: &Address) -> bool {
     if address.is_v4() {
         matches!(address.v4_octets()[0], 0 | 127)
@@ -177,7 +178,7 @@ fn is_bad_destination(address: &Address) -> bool {
 }
 
 /// Multicast or broadcast. Routing protocols and neighbour discovery talk to groups, a balanced connection never does.
-#[inline]
+#[inline(always)]
 fn is_group(address: &Address) -> bool {
     if address.is_v4() {
         address.v4_octets()[0] >= 224
@@ -187,19 +188,19 @@ fn is_group(address: &Address) -> bool {
 }
 
 /// RFC 1812 section 5.2.2, in its order.
-#[inline]
+#[inline(always)]
 fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet) -> Result<(), DropReason> {
-    let ip = &bytes[at..];
+    let whole = &bytes[at..];
     // (1) long enough for the smallest header
-    if ip.len() < ipv4::HEADER {
+    let Some(ip) = whole.first_chunk::<{ ipv4::HEADER }>() else {
         return Err(DropReason::TruncatedFrame);
-    }
+    };
     // (3) version 4, (4) header length at least 5 words
     let header = ipv4::header_length(ip);
     if ip[0] >> 4 != 4 || header < ipv4::HEADER {
         return Err(DropReason::BadIpHeader);
     }
-    if ip.len() < header {
+    if whole.len() < header {
         return Err(DropReason::TruncatedFrame);
     }
     // (5) total length holds the header, and the frame holds the total length
@@ -212,14 +213,14 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
     }
     // (2) checksum
     let sum = if header == ipv4::HEADER {
-        Sum::of_words(&get_bytes::<{ ipv4::HEADER }>(ip, 0))
+        Sum::of_words(ip)
     } else {
-        Sum::of(&ip[..header])
+        Sum::of(&whole[..header])
     };
     if sum.fold() != 0xffff {
         return Err(DropReason::BadIpChecksum);
     }
-    if header > ipv4::HEADER && has_source_route(&ip[ipv4::HEADER..header]) {
+    if header > ipv4::HEADER && has_source_route(&whole[ipv4::HEADER..header]) {
         return Err(DropReason::SourceRoute);
     }
     let source = ipv4::source(ip);
@@ -231,14 +232,16 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
         return Err(DropReason::MartianDestination);
     }
     let flags = get_u16(ip, ipv4::FRAGMENT);
-    let offset = (flags & ipv4::OFFSET_MASK) * 8;
-    let more = flags & ipv4::MORE_FRAGMENTS != 0;
-    let fragment = (offset != 0 || more).then(|| Fragment {
-        id: u32::from(get_u16(ip, ipv4::IDENTIFICATION)),
-        offset,
-        more,
-    });
-    check_fragment(fragment, ip_length - header)?;
+    let mut fragment = None;
+    if flags & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0 {
+        let found = Fragment {
+            id: u32::from(get_u16(ip, ipv4::IDENTIFICATION)),
+            offset: (flags & ipv4::OFFSET_MASK) * 8,
+            more: flags & ipv4::MORE_FRAGMENTS != 0,
+        };
+        check_fragment(found, ip_length - header)?;
+        fragment = Some(found);
+    }
     *packet = Packet {
         key: Key {
             source,
@@ -279,9 +282,7 @@ fn has_source_route(mut options: &[u8]) -> bool {
 }
 
 /// RFC 791 and RFC 5722/RFC 8200 section 4.5: pieces but the last are multiples of 8, nothing ends past 65,535, none is empty.
-#[inline]
-fn check_fragment(fragment: Option<Fragment>, data: usize) -> Result<(), DropReason> {
-    let Some(fragment) = fragment else { return Ok(()) };
+fn check_fragment(fragment: Fragment, data: usize) -> Result<(), DropReason> {
     let ends_too_late = usize::from(fragment.offset) + data > 65_535;
     // RFC 1858 section 3.2.2: a fragment at offset 8 could overwrite the ports or flags that the first one was judged by.
     if data == 0 || fragment.more && data % 8 != 0 || ends_too_late || fragment.offset == 8 {
@@ -290,12 +291,11 @@ fn check_fragment(fragment: Option<Fragment>, data: usize) -> Result<(), DropRea
     Ok(())
 }
 
-#[inline]
+#[inline(always)]
 fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet) -> Result<(), DropReason> {
-    let ip = &bytes[at..];
-    if ip.len() < ipv6::HEADER {
+    let Some(ip) = bytes[at..].first_chunk::<{ ipv6::HEADER }>() else {
         return Err(DropReason::TruncatedFrame);
-    }
+    };
     if ip[0] >> 4 != 6 {
         return Err(DropReason::BadIpHeader);
     }
@@ -367,7 +367,7 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
                 more: word & 1 != 0,
             };
             packet.transport += ipv6::FRAGMENT_HEADER;
-            check_fragment(Some(fragment), packet.transport_length())?;
+            check_fragment(fragment, packet.transport_length())?;
             packet.fragment = Some(fragment);
             next = header[0];
             if packet.is_later_fragment() {
@@ -385,7 +385,7 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
     Err(DropReason::BadExtensionHeader)
 }
 
-#[inline]
+#[inline(always)]
 fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
     let is_balanced = matches!(packet.key.protocol, protocol::TCP | protocol::UDP | protocol::ICMP);
     if is_balanced && is_group(&packet.key.destination) {

@@ -8,8 +8,10 @@
 pub struct Reference(u32);
 
 impl Reference {
-    /// The largest connection index that fits.
+    /// How many connections can be referred to: the last number is that of none.
     pub const LIMIT: u32 = u32::MAX >> 1;
+    /// To no connection.
+    pub const NONE: Reference = Reference(u32::MAX);
 
     /// To the connection at `index`; `outbound` when the key is that of the server's packets.
     pub const fn new(index: u32, outbound: bool) -> Reference {
@@ -122,22 +124,24 @@ impl Index {
         crate::prefetch::prefetch(&self.buckets[hash as usize & self.mask]);
     }
 
-    /// The first reference whose tag fits, by the first line alone: good enough to fetch the connection ahead.
+    /// The first reference whose tag fits, by the first line alone, or none: good enough to fetch the connection ahead.
     #[inline(always)]
-    pub fn candidate(&self, hash: u64) -> Option<Reference> {
+    pub fn candidate(&self, hash: u64) -> Reference {
         let bucket = &self.buckets[hash as usize & self.mask];
-        let slot = bucket.matches(tag_of(hash)).next()?;
-        Some(Reference(bucket.references[slot]))
+        match bucket.matches(tag_of(hash)).next() {
+            Some(slot) => Reference(bucket.references[slot % SLOTS]),
+            None => Reference::NONE,
+        }
     }
 
     /// The reference for which `is_it` says yes, among those with the hash's tag.
-    #[inline(always)]
+    #[inline]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(Reference) -> bool) -> Option<Reference> {
         let tag = tag_of(hash);
         let mut bucket = &self.buckets[hash as usize & self.mask];
         loop {
             for slot in bucket.matches(tag) {
-                let reference = Reference(bucket.references[slot]);
+                let reference = Reference(bucket.references[slot % SLOTS]);
                 if is_it(reference) {
                     return Some(reference);
                 }

@@ -80,6 +80,15 @@ impl ConnectionState {
         }
     }
 
+    /// How many numbers there are; a power of two.
+    pub const NUMBERS: usize = 32;
+
+    /// A number for tables by state.
+    #[inline(always)]
+    pub fn number(self) -> usize {
+        usize::from(self.0) % ConnectionState::NUMBERS
+    }
+
     /// Protocol and state.
     #[inline]
     pub fn protocol_state(self) -> ProtocolState {

@@ -1,7 +1,7 @@
 //! The changes that forwarding methods are made of. Each keeps lengths, checksums and the offsets in [`Packet`] right.
 
 use crate::address::Family;
-use crate::conn::key::Key;
+use crate::conn::key::{Key, TupleChange};
 use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::protocol;
@@ -18,16 +18,6 @@ fn checksum_offset(ip_protocol: u8) -> usize {
     } else {
         udp::CHECKSUM
     }
-}
-
-#[inline(always)]
-fn sum_of_addresses(key: &Key) -> Sum {
-    Sum::of_address(&key.source).plus(Sum::of_address(&key.destination))
-}
-
-#[inline(always)]
-fn sum_of_ports(key: &Key) -> Sum {
-    Sum(u32::from(key.source_port) + u32::from(key.destination_port))
 }
 
 /// Corrects the transport checksum after what it covers changed by `delta`. An unfinished checksum is left for [`finish_checksum`].
@@ -49,10 +39,15 @@ pub fn patch_transport_checksum<F: Frame>(frame: &mut F, packet: &Packet, delta:
 }
 
 /// Computes the whole transport checksum where the sender left it unfinished, or where `force` says that there was none and must be one.
+#[inline(always)]
 pub fn finish_checksum<F: Frame>(frame: &mut F, packet: &Packet, force: bool) {
-    if !packet.partial_checksum && !force {
-        return;
+    if packet.partial_checksum || force {
+        compute_checksum(frame, packet);
     }
+}
+
+#[cold]
+fn compute_checksum<F: Frame>(frame: &mut F, packet: &Packet) {
     let at = packet.transport + checksum_offset(packet.key.protocol);
     put_u16(frame.head_mut(), at, 0);
     let (source, destination) = addresses(frame.head(), packet);
@@ -97,38 +92,41 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
     packet.ttl -= 1;
 }
 
-/// Gives the packet a new tuple: addresses, ports, checksums; and another IP header when the family changes. `identification` is for an IPv4 header that is
-/// made then.
+/// Gives the packet a new tuple: addresses, ports, checksums (by `change`, which must be that from the packet's tuple to the new one); and another IP header
+/// when the family changes. `identification` is for an IPv4 header that is made then.
 ///
 /// # Errors
 /// `NoUdpChecksum`, `NoHeadroom`.
 #[inline(always)]
-pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identification: u16) -> Result<(), DropReason> {
-    // The addresses stand in the IPv4 header's checksum and in the transport's, the ports only in that.
-    let addresses = sum_of_addresses(new).minus(sum_of_addresses(&packet.key));
+pub fn rewrite<F: Frame>(
+    frame: &mut F,
+    packet: &mut Packet,
+    new: &Key,
+    change: TupleChange,
+    identification: u16,
+) -> Result<(), DropReason> {
     if new.source.family() != packet.family {
         change_family(frame, packet, new, identification)?;
     } else {
-        put_addresses(frame.head_mut(), packet, new, addresses);
+        put_addresses(frame.head_mut(), packet, new, change);
     }
     if !packet.is_later_fragment() {
         let bytes = frame.head_mut();
         tcp::put_ports(&mut bytes[packet.transport..], new.source_port, new.destination_port);
     }
-    let delta = addresses.plus(sum_of_ports(new)).minus(sum_of_ports(&packet.key));
-    patch_transport_checksum(frame, packet, delta);
+    patch_transport_checksum(frame, packet, change.of_all());
     packet.key = *new;
     Ok(())
 }
 
 #[inline(always)]
-fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key, delta: Sum) {
+fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key, change: TupleChange) {
     let ip = &mut bytes[packet.ip..];
     match packet.family {
         Family::V4 => {
             ip[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&new.source.v4_octets());
             ip[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&new.destination.v4_octets());
-            ipv4::patch_checksum(ip, delta);
+            ipv4::patch_checksum(ip, change.of_addresses());
         }
         Family::V6 => {
             ip[ipv6::SOURCE..ipv6::SOURCE + 16].copy_from_slice(new.source.octets());

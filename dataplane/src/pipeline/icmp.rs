@@ -67,13 +67,7 @@ impl<F: Frame> Pipeline<F> {
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
-            let outcome = self.send_unchanged(
-                context.snapshot,
-                frame,
-                packet,
-                hop,
-                is_tunnel.then_some(connection.server),
-            );
+            let outcome = self.send_unchanged(frame, packet, hop, is_tunnel.then_some(connection.server));
             return self.delivered(outcome);
         }
         let target = if towards_server {
@@ -83,7 +77,7 @@ impl<F: Frame> Pipeline<F> {
         };
         match icmp_error::translate(frame, packet, &quotation, &target) {
             Ok(()) => {
-                let outcome = self.send(context.snapshot, frame, packet, hop);
+                let outcome = self.send(frame, packet, hop);
                 self.delivered(outcome)
             }
             Err(reason) => reason.into(),
