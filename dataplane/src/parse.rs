@@ -2,7 +2,6 @@
 
 use crate::address::{Address, Family};
 use crate::conn::key::Key;
-use crate::io::Frame;
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
@@ -138,24 +137,45 @@ pub fn link(bytes: &[u8]) -> Result<Link, DropReason> {
     Ok(link)
 }
 
-/// Reads everything behind the link-layer header and writes it down in `packet`, in place: a burst's packets are never copied. `may_be_partial`: whether the
-/// port can deliver unfinished checksums.
+/// Reads everything behind the link-layer header and writes it down in `packet`, in place: a burst's packets are never copied. `bytes` is the frame's head,
+/// `frame_length` the length of all its segments. `may_be_partial`: whether the port can deliver unfinished checksums.
 #[inline(always)]
-pub fn network<F: Frame>(frame: &F, link: Link, may_be_partial: bool, packet: &mut Packet) -> Parsed {
-    let bytes = frame.head();
-    let frame_length = frame.total_length();
-    // The way through both headers is laid out for each family by itself, so that the compiler need not ask for it at every address.
-    let parsed = match link.ethertype {
-        ethernet::IPV4 => ipv4_header(bytes, link.payload, frame_length, packet)
-            .map(|()| transport_header(bytes, packet, may_be_partial)),
-        ethernet::IPV6 => ipv6_header(bytes, link.payload, frame_length, packet)
-            .map(|()| transport_header(bytes, packet, may_be_partial)),
-        ethernet::ARP => return arp_message(bytes, link.payload),
-        _ => return Parsed::Drop(DropReason::UnknownEthertype),
-    };
-    parsed.unwrap_or_else(Parsed::Drop)
+pub fn network(bytes: &[u8], frame_length: usize, link: Link, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match link.ethertype {
+        ethernet::IPV4 => ipv4_packet(bytes, link.payload, frame_length, may_be_partial, packet),
+        ethernet::IPV6 => ipv6_packet(bytes, link.payload, frame_length, may_be_partial, packet),
+        ethernet::ARP => arp_message(bytes, link.payload),
+        _ => Parsed::Drop(DropReason::UnknownEthertype),
+    }
 }
 
+/// Both headers of an IPv4 packet. The families are compiled apart, so that neither asks for it at every address, and each has all registers for itself.
+#[inline(never)]
+fn ipv4_packet(bytes: &[u8], at: usize, frame_length: usize, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match ipv4_header(bytes, at, frame_length, packet) {
+        Ok(()) => behind_ip(bytes, may_be_partial, packet),
+        Err(reason) => Parsed::Drop(reason),
+    }
+}
+
+/// The same for IPv6.
+#[inline(never)]
+fn ipv6_packet(bytes: &[u8], at: usize, frame_length: usize, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match ipv6_header(bytes, at, frame_length, packet) {
+        Ok(()) => behind_ip(bytes, may_be_partial, packet),
+        Err(reason) => Parsed::Drop(reason),
+    }
+}
+
+#[inline(always)]
+fn behind_ip(bytes: &[u8], may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match packet.fragment {
+        None => transport_header(bytes, packet, may_be_partial, false),
+        Some(_) => fragment_header(bytes, packet),
+    }
+}
+
+#[cold]
 fn arp_message(bytes: &[u8], at: usize) -> Parsed {
     let message = &bytes[at..];
     if message.len() < arp::LENGTH || message[..6] != arp::ETHERNET_IPV4 {
@@ -196,13 +216,10 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
         return Err(DropReason::TruncatedFrame);
     };
     // (3) version 4, (4) header length at least 5 words
-    let header = ipv4::header_length(ip);
-    if ip[0] >> 4 != 4 || header < ipv4::HEADER {
-        return Err(DropReason::BadIpHeader);
-    }
-    if whole.len() < header {
-        return Err(DropReason::TruncatedFrame);
-    }
+    let header = match ip[0] {
+        ipv4::VERSION_AND_PLAIN_HEADER => ipv4::HEADER,
+        _ => length_with_options(whole)?,
+    };
     // (5) total length holds the header, and the frame holds the total length
     let ip_length = usize::from(get_u16(ip, ipv4::TOTAL_LENGTH));
     if ip_length < header {
@@ -232,16 +249,6 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
         return Err(DropReason::MartianDestination);
     }
     let flags = get_u16(ip, ipv4::FRAGMENT);
-    let mut fragment = None;
-    if flags & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0 {
-        let found = Fragment {
-            id: u32::from(get_u16(ip, ipv4::IDENTIFICATION)),
-            offset: (flags & ipv4::OFFSET_MASK) * 8,
-            more: flags & ipv4::MORE_FRAGMENTS != 0,
-        };
-        check_fragment(found, ip_length - header)?;
-        fragment = Some(found);
-    }
     *packet = Packet {
         key: Key {
             source,
@@ -257,10 +264,31 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
         tcp_flags: 0,
         ttl: ip[ipv4::TTL],
         dont_fragment: flags & ipv4::DONT_FRAGMENT != 0,
-        fragment,
+        fragment: None,
         partial_checksum: false,
     };
+    if flags & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0 {
+        let fragment = Fragment {
+            id: u32::from(get_u16(ip, ipv4::IDENTIFICATION)),
+            offset: (flags & ipv4::OFFSET_MASK) * 8,
+            more: flags & ipv4::MORE_FRAGMENTS != 0,
+        };
+        check_fragment(fragment, ip_length - header)?;
+        packet.fragment = Some(fragment);
+    }
     Ok(())
+}
+
+#[cold]
+fn length_with_options(ip: &[u8]) -> Result<usize, DropReason> {
+    let header = ipv4::header_length(ip);
+    if ip[0] >> 4 != 4 || header < ipv4::HEADER {
+        return Err(DropReason::BadIpHeader);
+    }
+    if ip.len() < header {
+        return Err(DropReason::TruncatedFrame);
+    }
+    Ok(header)
 }
 
 /// Loose and strict source routes (RFC 791 section 3.1, types 131 and 137): a host must not let itself be used as a relay for them.
@@ -282,6 +310,7 @@ fn has_source_route(mut options: &[u8]) -> bool {
 }
 
 /// RFC 791 and RFC 5722/RFC 8200 section 4.5: pieces but the last are multiples of 8, nothing ends past 65,535, none is empty.
+#[cold]
 fn check_fragment(fragment: Fragment, data: usize) -> Result<(), DropReason> {
     let ends_too_late = usize::from(fragment.offset) + data > 65_535;
     // RFC 1858 section 3.2.2: a fragment at offset 8 could overwrite the ports or flags that the first one was judged by.
@@ -339,6 +368,7 @@ fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
 }
 
 /// Walks the extension headers (RFC 8200 section 4) up to the transport header. A few are enough for any honest sender.
+#[cold]
 fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
     const LIMIT: usize = 6;
     let end = (packet.ip + packet.ip_length).min(bytes.len());
@@ -385,21 +415,33 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
     Err(DropReason::BadExtensionHeader)
 }
 
+/// Whether a packet to a group is dropped: it is of a protocol that would otherwise be balanced.
 #[inline(always)]
-fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
-    let is_balanced = matches!(packet.key.protocol, protocol::TCP | protocol::UDP | protocol::ICMP);
-    if is_balanced && is_group(&packet.key.destination) {
+fn is_for_nobody(packet: &Packet) -> bool {
+    is_group(&packet.key.destination) && matches!(packet.key.protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
+}
+
+/// What stands behind the IP header of a fragment.
+#[cold]
+fn fragment_header(bytes: &[u8], packet: &mut Packet) -> Parsed {
+    if !packet.is_later_fragment() {
+        return transport_header(bytes, packet, false, true);
+    }
+    match packet.key.protocol {
+        _ if is_for_nobody(packet) => Parsed::Drop(DropReason::MartianDestination),
+        protocol::TCP | protocol::UDP => Parsed::Packet,
+        protocol::ICMP | protocol::ICMPV6 => Parsed::Drop(DropReason::FragmentedIcmp),
+        _ => Parsed::Punt(PuntReason::OtherProtocol),
+    }
+}
+
+#[inline(always)]
+fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_fragment: bool) -> Parsed {
+    if is_for_nobody(packet) {
         return Parsed::Drop(DropReason::MartianDestination);
     }
-    if packet.is_later_fragment() {
-        return match packet.key.protocol {
-            protocol::TCP | protocol::UDP => Parsed::Packet,
-            protocol::ICMP | protocol::ICMPV6 => Parsed::Drop(DropReason::FragmentedIcmp),
-            _ => Parsed::Punt(PuntReason::OtherProtocol),
-        };
-    }
     let end = (packet.ip + packet.ip_length).min(bytes.len());
-    let transport = &bytes[packet.transport.min(end)..end];
+    let transport = bytes.get(packet.transport..end).unwrap_or_default();
     let length = packet.transport_length();
     let checksum_at = match packet.key.protocol {
         protocol::TCP => {
@@ -419,7 +461,7 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
             }
             let udp_length = usize::from(get_u16(transport, udp::LENGTH));
             // The datagram fills the packet, unless it is the first of several fragments, which is shorter than it.
-            let fits = if packet.fragment.is_some() {
+            let fits = if is_fragment {
                 udp_length >= length
             } else {
                 udp_length == length
@@ -435,7 +477,7 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
     };
     packet.key.source_port = get_u16(transport, 0);
     packet.key.destination_port = get_u16(transport, 2);
-    if may_be_partial && packet.fragment.is_none() {
+    if may_be_partial {
         let stored = get_u16(transport, checksum_at);
         let Key {
             source,
@@ -450,6 +492,7 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
     Parsed::Packet
 }
 
+#[cold]
 fn icmp_message(transport: &[u8], packet: &Packet) -> Parsed {
     if packet.fragment.is_some() {
         return Parsed::Drop(DropReason::FragmentedIcmp);

@@ -158,25 +158,19 @@ impl<F: Frame> Pipeline<F> {
             staged.resize(frames.len(), Staged::EMPTY);
         }
         let arrival = Arrival::on(port, &snapshot);
-        for (frame, stage) in frames.iter().zip(&mut staged) {
-            self.parse(&snapshot, &arrival, frame, stage);
-            self.table.prefetch_index(stage.hash);
-        }
-        for stage in &mut staged[..frames.len()] {
-            stage.candidate = self.table.prefetch_connection(stage.hash);
-        }
-        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
-            let origin = Origin {
+        self.look_up(&snapshot, &arrival, frames, &mut staged);
+        let mut context = Context {
+            now,
+            snapshot: &snapshot,
+            origin: Origin {
                 port,
-                interface: stage.interface,
+                interface: InterfaceIndex(0),
                 redirected: 0,
                 ports: None,
-            };
-            let context = Context {
-                now,
-                snapshot: &snapshot,
-                origin,
-            };
+            },
+        };
+        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
+            context.origin.interface = stage.interface;
             let outcome = self.one(&context, &mut frame, stage);
             self.settle(frame, port, outcome, now, 0);
         }
@@ -184,15 +178,30 @@ impl<F: Frame> Pipeline<F> {
         self.snapshot = Some(snapshot);
     }
 
+    /// Stage 1 for a whole burst: every frame's tuple, and all cache lines under way that the next stage will want. On its own, so that the compiler has all
+    /// registers for it.
+    #[inline(never)]
+    fn look_up(&self, snapshot: &Snapshot, arrival: &Arrival, frames: &[F], staged: &mut [Staged]) {
+        for (frame, stage) in frames.iter().zip(&mut *staged) {
+            self.parse(snapshot, arrival, frame, stage);
+            self.table.prefetch_index(stage.hash);
+        }
+        for stage in &mut staged[..frames.len()] {
+            stage.candidate = self.table.prefetch_connection(stage.hash);
+        }
+    }
+
     /// Stage 1: whose is it? Ends with the hash of the tuple, where there is one.
     #[inline(always)]
-    fn parse(&self, snapshot: &Snapshot, arrival: &Arrival<'_>, frame: &F, staged: &mut Staged) {
+    fn parse(&self, snapshot: &Snapshot, arrival: &Arrival, frame: &F, staged: &mut Staged) {
         staged.hash = 0;
-        staged.parsed = match link(snapshot, arrival, frame) {
+        let bytes = frame.head();
+        staged.parsed = match link(snapshot, arrival, bytes) {
             Err(reason) => Parsed::Drop(reason),
             Ok((link, interface)) => {
                 staged.interface = interface;
-                parse::network(frame, link, arrival.may_be_partial, &mut staged.packet)
+                let packet = &mut staged.packet;
+                parse::network(bytes, frame.total_length(), link, arrival.may_be_partial, packet)
             }
         };
         if matches!(staged.parsed, Parsed::Packet) {
@@ -308,23 +317,17 @@ impl<F: Frame> Pipeline<F> {
 
 /// Whether the frame was sent to us, and on which interface.
 #[inline(always)]
-fn link<F: Frame>(
-    snapshot: &Snapshot,
-    arrival: &Arrival<'_>,
-    frame: &F,
-) -> Result<(parse::Link, InterfaceIndex), DropReason> {
-    let bytes = frame.head();
+fn link(snapshot: &Snapshot, arrival: &Arrival, bytes: &[u8]) -> Result<(parse::Link, InterfaceIndex), DropReason> {
     let link = parse::link(bytes)?;
     let (interface, mac) = match link.vlan {
         None => arrival.untagged,
         Some(_) => {
             let tagged = snapshot.interfaces.find(arrival.port, link.vlan);
-            tagged.map(|index| (index, &snapshot.interfaces.get(index).mac))
+            tagged.map(|index| (index, snapshot.interfaces.get(index).mac.into()))
         }
     }
     .ok_or(DropReason::UnknownVlan)?;
-    let destination = ethernet::destination(bytes);
-    if destination != *mac && !ethernet::is_group(&destination) {
+    if !ethernet::is_to(bytes, mac) && !ethernet::is_group(&ethernet::destination(bytes)) {
         return Err(DropReason::OtherMac);
     }
     Ok((link, interface))

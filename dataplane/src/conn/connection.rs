@@ -1,5 +1,6 @@
 //! One balanced connection: two cache lines that hold everything a hit needs.
 
+use super::index::Reference;
 use super::key::{Key, TupleChange};
 use super::state::ConnectionState;
 use crate::address::Address;
@@ -122,6 +123,12 @@ impl Connection {
     #[inline]
     pub fn is_outbound_key(&self, key: &Key) -> bool {
         self.has_outbound() && self.outbound_key() == *key
+    }
+
+    /// How the index refers to it, when it is at `index`.
+    #[inline]
+    pub(super) fn reference(&self, index: ConnectionIndex, outbound: bool) -> Reference {
+        Reference::new(index, outbound, self.method != ForwardingMethod::DirectRouting)
     }
 
     /// Whether replies come through the director.

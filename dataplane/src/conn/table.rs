@@ -114,13 +114,16 @@ impl Table {
         self.index.prefetch(hash);
     }
 
-    /// Fetches both lines of the likely connection for a hash, whose index line should be there by now, and says which one it is.
+    /// Fetches what is needed of the likely connection for a hash, whose index line should be there by now, and says which one it is.
     #[inline(always)]
     pub fn prefetch_connection(&self, hash: u64) -> Reference {
         let candidate = self.index.candidate(hash);
         if let Some(entry) = self.entries.get(candidate.index() as usize) {
             crate::prefetch::prefetch(entry);
-            crate::prefetch::prefetch(&entry.local);
+            // For DR the first line is enough, and memory has that much more time for others (7 % of a hit with a million connections).
+            if candidate.is_whole() {
+                crate::prefetch::prefetch(&entry.server);
+            }
         }
         candidate
     }
@@ -177,7 +180,7 @@ impl Table {
         }
         let inbound = self.hasher.hash(&connection.inbound_key());
         self.index
-            .insert(inbound, Reference::new(index, false))
+            .insert(inbound, connection.reference(index, false))
             .map_err(|_| TableFull)?;
         if connection.has_outbound() {
             let reply = connection.outbound_key();
@@ -186,8 +189,8 @@ impl Table {
                 connection.flags |= flag::CHANGES_FAMILY;
             }
             let outbound = self.hasher.hash(&reply);
-            if self.index.insert(outbound, Reference::new(index, true)).is_err() {
-                self.index.remove(inbound, Reference::new(index, false));
+            if self.index.insert(outbound, connection.reference(index, true)).is_err() {
+                self.index.remove(inbound, connection.reference(index, false));
                 return Err(TableFull);
             }
         }
@@ -217,12 +220,12 @@ impl Table {
         let connection = self.entries[index as usize];
         self.index.remove(
             self.hasher.hash(&connection.inbound_key()),
-            Reference::new(index, false),
+            connection.reference(index, false),
         );
         if connection.has_outbound() {
             self.index.remove(
                 self.hasher.hash(&connection.outbound_key()),
-                Reference::new(index, true),
+                connection.reference(index, true),
             );
         }
         self.entries[index as usize] = Connection::default();

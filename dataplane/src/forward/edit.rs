@@ -23,19 +23,25 @@ fn checksum_offset(ip_protocol: u8) -> usize {
 /// Corrects the transport checksum after what it covers changed by `delta`. An unfinished checksum is left for [`finish_checksum`].
 #[inline(always)]
 pub fn patch_transport_checksum<F: Frame>(frame: &mut F, packet: &Packet, delta: Sum) {
-    if packet.partial_checksum || packet.is_later_fragment() {
+    if !packet.is_later_fragment() {
+        patch_checksum_in(&mut frame.head_mut()[packet.transport..], packet, delta);
+    }
+}
+
+#[inline(always)]
+fn patch_checksum_in(header: &mut [u8], packet: &Packet, delta: Sum) {
+    if packet.partial_checksum {
         return;
     }
-    let at = packet.transport + checksum_offset(packet.key.protocol);
-    let bytes = frame.head_mut();
-    let stored = get_u16(bytes, at);
+    let at = checksum_offset(packet.key.protocol);
+    let stored = get_u16(header, at);
     let is_udp = packet.key.protocol == protocol::UDP;
     // RFC 768: a UDP checksum of 0 means that there is none, and a computed 0 is sent as 0xffff.
     if is_udp && stored == 0 {
         return;
     }
     let updated = update(stored, delta);
-    put_u16(bytes, at, if is_udp && updated == 0 { 0xffff } else { updated });
+    put_u16(header, at, if is_udp && updated == 0 { 0xffff } else { updated });
 }
 
 /// Computes the whole transport checksum where the sender left it unfinished, or where `force` says that there was none and must be one.
@@ -108,31 +114,46 @@ pub fn rewrite<F: Frame>(
     if new.source.family() != packet.family {
         change_family(frame, packet, new, identification)?;
     } else {
-        put_addresses(frame.head_mut(), packet, new, change);
+        put_addresses(&mut frame.head_mut()[packet.ip..], packet.family, new, change);
     }
     if !packet.is_later_fragment() {
-        let bytes = frame.head_mut();
-        tcp::put_ports(&mut bytes[packet.transport..], new.source_port, new.destination_port);
+        let transport = &mut frame.head_mut()[packet.transport..];
+        // The parser has seen that the header is there; by its whole length, so that this is asked once and not for each field.
+        if packet.key.protocol == protocol::TCP {
+            if let Some(header) = transport.first_chunk_mut::<{ tcp::HEADER }>() {
+                put_transport(header, packet, new, change);
+            }
+        } else if let Some(header) = transport.first_chunk_mut::<{ udp::HEADER }>() {
+            put_transport(header, packet, new, change);
+        }
     }
-    patch_transport_checksum(frame, packet, change.of_all());
     packet.key = *new;
     Ok(())
 }
 
 #[inline(always)]
-fn put_addresses(bytes: &mut [u8], packet: &Packet, new: &Key, change: TupleChange) {
-    let ip = &mut bytes[packet.ip..];
-    match packet.family {
+fn put_addresses(ip: &mut [u8], family: Family, new: &Key, change: TupleChange) {
+    match family {
         Family::V4 => {
-            ip[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&new.source.v4_octets());
-            ip[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&new.destination.v4_octets());
-            ipv4::patch_checksum(ip, change.of_addresses());
+            if let Some(ip) = ip.first_chunk_mut::<{ ipv4::HEADER }>() {
+                ip[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&new.source.v4_octets());
+                ip[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&new.destination.v4_octets());
+                ipv4::patch_checksum(ip, change.of_addresses());
+            }
         }
         Family::V6 => {
-            ip[ipv6::SOURCE..ipv6::SOURCE + 16].copy_from_slice(new.source.octets());
-            ip[ipv6::DESTINATION..ipv6::DESTINATION + 16].copy_from_slice(new.destination.octets());
+            if let Some(ip) = ip.first_chunk_mut::<{ ipv6::HEADER }>() {
+                ip[ipv6::SOURCE..ipv6::SOURCE + 16].copy_from_slice(new.source.octets());
+                ip[ipv6::DESTINATION..ipv6::DESTINATION + 16].copy_from_slice(new.destination.octets());
+            }
         }
     }
+}
+
+#[inline(always)]
+fn put_transport(header: &mut [u8], packet: &Packet, new: &Key, change: TupleChange) {
+    tcp::put_ports(header, new.source_port, new.destination_port);
+    patch_checksum_in(header, packet, change.of_all());
 }
 
 /// The longest IPv4 packet that can come of an IPv6 one of the minimum MTU.
@@ -346,8 +367,19 @@ pub fn trim<F: Frame>(frame: &mut F, packet: &Packet) {
 #[inline(always)]
 pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Result<(), DropReason> {
     trim(frame, packet);
-    let header = hop.link_header();
-    let (have, need) = (packet.ip, header.len());
+    match hop.link_header() {
+        Ok(tagged) => put_link_header(frame, packet, tagged),
+        Err(untagged) => put_link_header(frame, packet, untagged),
+    }
+}
+
+#[inline(always)]
+fn put_link_header<F: Frame, const N: usize>(
+    frame: &mut F,
+    packet: &mut Packet,
+    header: &[u8; N],
+) -> Result<(), DropReason> {
+    let (have, need) = (packet.ip, N);
     if need > have {
         frame.push_front(need - have).map_err(|_| DropReason::NoHeadroom)?;
     } else if need < have {
@@ -360,12 +392,8 @@ pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> R
         Family::V6 => ethernet::IPV6,
     };
     let bytes = frame.head_mut();
-    // With a length that is known here, copying takes a few instructions; else it is a call.
-    match header.first_chunk::<{ ethernet::HEADER + ethernet::TAG }>() {
-        Some(tagged) => bytes[..tagged.len()].copy_from_slice(tagged),
-        None => bytes[..ethernet::HEADER].copy_from_slice(&header[..ethernet::HEADER]),
-    }
-    put_u16(bytes, need - 2, ethertype);
+    bytes[..N].copy_from_slice(header);
+    put_u16(bytes, N - 2, ethertype);
     Ok(())
 }
 

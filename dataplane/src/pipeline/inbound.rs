@@ -143,7 +143,7 @@ impl<F: Frame> Pipeline<F> {
         };
         // UDP has one state only. A later fragment carries no flags and moves no state; it only keeps the connection alive.
         let mut state = connection.state;
-        if packet.key.protocol == protocol::TCP && !packet.is_later_fragment() {
+        if packet.key.protocol == protocol::TCP && !packet.is_later_fragment() && !state.stays_with(packet.tcp_flags) {
             let event = PacketEvent::Tcp(TcpEvent::from_flags(packet.tcp_flags));
             state = connection.state.next(event, direction, false);
             if state != connection.state {
@@ -169,7 +169,7 @@ impl<F: Frame> Pipeline<F> {
     }
 
     /// What becomes of a packet that does not simply pass ([`passes`]): it is cut later (`None`: go on), or its sender is told.
-    #[cold]
+    #[inline(never)]
     pub(super) fn refuse_to_forward(
         &mut self,
         context: &Context<'_>,
@@ -345,7 +345,7 @@ fn fits(mtu: u16, growth: isize) -> usize {
 /// Whether a router may forward the packet just so: it has time to live, and fits after it grew.
 #[inline(always)]
 pub(super) fn passes(packet: &Packet, hop: &NextHop, growth: isize) -> bool {
-    packet.ttl > 1 && packet.ip_length <= fits(hop.mtu, growth)
+    packet.ttl > 1 && packet.ip_length as isize + growth <= hop.mtu as isize
 }
 
 /// What the packet grows by on its way to an address of the other family; see [`edit::growth`].

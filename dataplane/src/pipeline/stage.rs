@@ -8,24 +8,24 @@ use crate::parse::{Packet, Parsed};
 use crate::snapshot::{InterfaceIndex, Snapshot};
 use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ethernet::Mac;
+use crate::wire::ethernet::MacWord;
 
 /// What all frames of a burst have in common: looked up once.
 #[derive(Clone, Copy)]
-pub(super) struct Arrival<'a> {
+pub(super) struct Arrival {
     pub(super) port: PortIndex,
     /// The interface of frames without a VLAN tag, and our MAC there.
-    pub(super) untagged: Option<(InterfaceIndex, &'a Mac)>,
+    pub(super) untagged: Option<(InterfaceIndex, MacWord)>,
     pub(super) may_be_partial: bool,
 }
 
-impl<'a> Arrival<'a> {
-    pub(super) fn on(port: PortIndex, snapshot: &'a Snapshot) -> Arrival<'a> {
+impl Arrival {
+    pub(super) fn on(port: PortIndex, snapshot: &Snapshot) -> Arrival {
         let interfaces = &snapshot.interfaces;
         let untagged = interfaces.find(port, None);
         Arrival {
             port,
-            untagged: untagged.map(|index| (index, &interfaces.get(index).mac)),
+            untagged: untagged.map(|index| (index, interfaces.get(index).mac.into())),
             may_be_partial: interfaces.has_partial_checksums(port),
         }
     }
