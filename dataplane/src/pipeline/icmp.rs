@@ -67,7 +67,9 @@ impl<F: Frame> Pipeline<F> {
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
-            let outcome = self.send_unchanged(frame, packet, hop, is_tunnel.then_some(connection.server));
+            let kind = self.servers[connection.server_slot.0 as usize].tunnel;
+            let tunnel_to = is_tunnel.then_some((connection.server, kind));
+            let outcome = self.send_unchanged(frame, packet, hop, tunnel_to);
             return self.delivered(outcome);
         }
         let target = if towards_server {

@@ -10,10 +10,11 @@ use crate::conn::wheel;
 use crate::counters::Event;
 use crate::forward::client_address::{self, Inserted};
 use crate::forward::reply::OwnError;
+use crate::forward::tunnel::Tunnel;
 use crate::forward::{edit, fragment, tunnel};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::service::{ClientAddress, ForwardingMethod, protocol};
+use crate::service::{ClientAddress, ForwardingMethod, TunnelType, protocol};
 use crate::snapshot::NextHop;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ipv4, ipv6, tcp};
@@ -49,12 +50,14 @@ impl<F: Frame> Pipeline<F> {
         };
         let connection = self.table.get(index);
         let (method, slot) = (connection.method, connection.server_slot);
-        if !self.servers[slot.0 as usize].is_available {
+        let facts = &self.servers[slot.0 as usize];
+        if !facts.is_available {
             return DropReason::ServerRemoved.into();
         }
+        let kind = facts.tunnel;
         let growth = match method {
             ForwardingMethod::DirectRouting => 0,
-            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server) as isize,
+            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server, kind) as isize,
             _ => growth_of_family(packet, connection, &connection.server),
         };
         let is_fullnat = method == ForwardingMethod::FullNat;
@@ -83,7 +86,7 @@ impl<F: Frame> Pipeline<F> {
             ForwardingMethod::Tunnel => {
                 let server = connection.server;
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(frame, packet, hop, Some(server))
+                self.send_unchanged(frame, packet, hop, Some((server, kind)))
             }
             ForwardingMethod::Nat | ForwardingMethod::FullNat => {
                 let (tuple, change) = (connection.outbound_key().reversed(), connection.change_to_server);
@@ -248,28 +251,29 @@ impl<F: Frame> Pipeline<F> {
         self.sent_in_pieces(frame, hop.port, cut)
     }
 
-    /// DR and TUN: the packet itself stays as it is; with a tunnel's end, an outer header goes in front.
+    /// DR and TUN: the packet itself stays as it is; with a tunnel's end and kind, outer headers go in front.
     pub(super) fn send_unchanged(
         &mut self,
         frame: &mut F,
         packet: &mut Packet,
         hop: &NextHop,
-        tunnel_to: Option<Address>,
+        tunnel_to: Option<(Address, TunnelType)>,
     ) -> Outcome {
-        let Some(server) = tunnel_to else {
+        let Some((server, kind)) = tunnel_to else {
             return self.send(frame, packet, hop);
         };
         let source = if server.is_v4() { hop.source_v4 } else { hop.source_v6 };
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(hop.mtu).saturating_sub(tunnel::overhead(&server));
+        let limit = usize::from(hop.mtu).saturating_sub(tunnel::overhead(&server, kind));
+        let tunnel = Tunnel { source, server, kind };
         if packet.ip_length > limit && packet.dont_fragment {
             return DropReason::TooBig.into();
         }
         if packet.ip_length <= limit {
             self.identification = self.identification.wrapping_add(1);
-            if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {
+            if let Err(reason) = tunnel::encapsulate(frame, packet, &tunnel, self.identification) {
                 return reason.into();
             }
             return self.send(frame, packet, hop);
@@ -279,7 +283,7 @@ impl<F: Frame> Pipeline<F> {
         let queue = &mut output.transmit[usize::from(hop.port.0)];
         let cut = fragment::split(frame, packet, limit, &mut output.spare, |mut piece, mut own| {
             *identification = identification.wrapping_add(1);
-            let sent = tunnel::encapsulate(&mut piece, &mut own, &source, &server, *identification)
+            let sent = tunnel::encapsulate(&mut piece, &mut own, &tunnel, *identification)
                 .and_then(|()| edit::send_to(&mut piece, &mut own, hop));
             match sent {
                 Ok(()) => queue.push(piece),
