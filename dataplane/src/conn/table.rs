@@ -211,6 +211,11 @@ impl Table {
             }
         }
         self.free = self.entries[index as usize].timer.next;
+        // Places that became free lie anywhere: the next connection's is fetched while this one's is filled.
+        if let Some(next) = self.entries.get(self.free as usize) {
+            crate::prefetch::prefetch(next);
+            crate::prefetch::prefetch(&next.timer);
+        }
         self.entries[index as usize] = connection;
         self.entries[index as usize].timer = wheel::UNLINKED_ENTRY;
         self.wheel.link(&mut self.entries, index);

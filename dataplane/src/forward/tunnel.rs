@@ -51,6 +51,7 @@ fn shim(kind: TunnelType) -> usize {
 ///
 /// # Errors
 /// `NoHeadroom`.
+#[inline]
 pub fn encapsulate<F: Frame>(
     frame: &mut F,
     packet: &mut Packet,

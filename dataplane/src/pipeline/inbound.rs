@@ -268,22 +268,34 @@ impl<F: Frame> Pipeline<F> {
         }
         let limit = usize::from(hop.mtu).saturating_sub(tunnel::overhead(&server, kind));
         let tunnel = Tunnel { source, server, kind };
-        if packet.ip_length > limit && packet.dont_fragment {
+        if packet.ip_length > limit {
+            return self.send_through_tunnel_in_pieces(frame, packet, hop, &tunnel, limit);
+        }
+        self.identification = self.identification.wrapping_add(1);
+        if let Err(reason) = tunnel::encapsulate(frame, packet, &tunnel, self.identification) {
+            return reason.into();
+        }
+        self.send(frame, packet, hop)
+    }
+
+    /// The inner packet is cut, not the outer one: the far end of the tunnel then has nothing to put together.
+    #[cold]
+    fn send_through_tunnel_in_pieces(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet,
+        hop: &NextHop,
+        tunnel: &Tunnel,
+        limit: usize,
+    ) -> Outcome {
+        if packet.dont_fragment {
             return DropReason::TooBig.into();
         }
-        if packet.ip_length <= limit {
-            self.identification = self.identification.wrapping_add(1);
-            if let Err(reason) = tunnel::encapsulate(frame, packet, &tunnel, self.identification) {
-                return reason.into();
-            }
-            return self.send(frame, packet, hop);
-        }
-        // The inner packet is cut, not the outer one: the far end of the tunnel then has nothing to put together.
         let (output, identification) = (&mut self.output, &mut self.identification);
         let queue = &mut output.transmit[usize::from(hop.port.0)];
         let cut = fragment::split(frame, packet, limit, &mut output.spare, |mut piece, mut own| {
             *identification = identification.wrapping_add(1);
-            let sent = tunnel::encapsulate(&mut piece, &mut own, &tunnel, *identification)
+            let sent = tunnel::encapsulate(&mut piece, &mut own, tunnel, *identification)
                 .and_then(|()| edit::send_to(&mut piece, &mut own, hop));
             match sent {
                 Ok(()) => queue.push(piece),

@@ -103,6 +103,9 @@ pub struct Header {
 impl Header {
     /// Writes the header, checksum included, to the first 20 bytes of `ip`.
     pub fn emit(&self, ip: &mut [u8]) {
+        let Some(ip) = ip.first_chunk_mut::<HEADER>() else {
+            return;
+        };
         ip[0] = VERSION_AND_PLAIN_HEADER;
         ip[TOS] = self.tos;
         put_u16(ip, TOTAL_LENGTH, self.total_length);
@@ -113,7 +116,7 @@ impl Header {
         put_u16(ip, CHECKSUM, 0);
         ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.v4_octets());
         ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.v4_octets());
-        let checksum = Sum::of(&ip[..HEADER]).to_checksum();
+        let checksum = Sum::of_words(ip).to_checksum();
         put_u16(ip, CHECKSUM, checksum);
     }
 }
