@@ -2,10 +2,11 @@
 
 use crate::address::{Address, Family};
 use crate::conn::key::Key;
+use crate::conn::sctp_state::SctpEvent;
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
-use crate::wire::{arp, ethernet, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{arp, ethernet, get_u16, get_u32, icmp, ipv4, ipv6, sctp, tcp, udp};
 
 /// What a fragment header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +26,13 @@ pub struct Packet {
     pub key: Key,
     /// Where the IP header starts; the link-layer header is what lies before.
     pub ip: usize,
-    /// Where the TCP, UDP or ICMP header starts (or a later fragment's data).
+    /// Where the TCP, UDP, SCTP or ICMP header starts (or a later fragment's data).
     pub transport: usize,
     /// Bytes from the IP header to the end of the packet, padding left out.
     pub ip_length: usize,
     /// Address family.
     pub family: Family,
-    /// TCP flags, 0 for others.
+    /// TCP flags; with SCTP the event ([`SctpEvent::to_flags`]); 0 for others.
     pub tcp_flags: u8,
     /// Time to live or hop limit.
     pub ttl: u8,
@@ -39,7 +40,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// Set for all fragments.
     pub fragment: Option<Fragment>,
-    /// The transport checksum is that of the pseudo-header only: the sender left the rest to hardware that never saw it.
+    /// The transport checksum is that of the pseudo-header only: the sender left the rest to hardware that never saw it. With
+    /// SCTP: it is missing for the same reason.
     pub partial_checksum: bool,
 }
 
@@ -86,7 +88,7 @@ impl Packet {
 /// What a frame turned out to be. For the three kinds of packets, a [`Packet`] beside this says more.
 #[derive(Clone, Copy, Debug)]
 pub enum Parsed {
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     Packet,
     /// ICMP or ICMPv6, header present.
     Icmp,
@@ -94,6 +96,10 @@ pub enum Parsed {
     ArpRequest(u16),
     /// A neighbour solicitation.
     Solicitation,
+    /// TCP, UDP or ICMP to a multicast or broadcast address.
+    Group,
+    /// A fragment of an ICMP message.
+    IcmpFragment,
     /// For the kernel.
     Punt(PuntReason),
     /// For nobody.
@@ -199,7 +205,7 @@ fn is_bad_destination(address: &Address) -> bool {
 
 /// Multicast or broadcast. Routing protocols and neighbour discovery talk to groups, a balanced connection never does.
 #[inline(always)]
-fn is_group(address: &Address) -> bool {
+pub(crate) fn is_group(address: &Address) -> bool {
     if address.is_v4() {
         address.v4_octets()[0] >= 224
     } else {
@@ -415,10 +421,14 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
     Err(DropReason::BadExtensionHeader)
 }
 
-/// Whether a packet to a group is dropped: it is of a protocol that would otherwise be balanced.
+/// Whether a packet goes to a group and is of a protocol that would otherwise be balanced.
 #[inline(always)]
-fn is_for_nobody(packet: &Packet) -> bool {
-    is_group(&packet.key.destination) && matches!(packet.key.protocol, protocol::TCP | protocol::UDP | protocol::ICMP)
+fn is_for_group(packet: &Packet) -> bool {
+    is_group(&packet.key.destination)
+        && matches!(
+            packet.key.protocol,
+            protocol::TCP | protocol::UDP | protocol::ICMP | protocol::SCTP
+        )
 }
 
 /// What stands behind the IP header of a fragment.
@@ -428,17 +438,17 @@ fn fragment_header(bytes: &[u8], packet: &mut Packet) -> Parsed {
         return transport_header(bytes, packet, false, true);
     }
     match packet.key.protocol {
-        _ if is_for_nobody(packet) => Parsed::Drop(DropReason::MartianDestination),
-        protocol::TCP | protocol::UDP => Parsed::Packet,
-        protocol::ICMP | protocol::ICMPV6 => Parsed::Drop(DropReason::FragmentedIcmp),
+        _ if is_for_group(packet) => Parsed::Group,
+        protocol::TCP | protocol::UDP | protocol::SCTP => Parsed::Packet,
+        protocol::ICMP | protocol::ICMPV6 => Parsed::IcmpFragment,
         _ => Parsed::Punt(PuntReason::OtherProtocol),
     }
 }
 
 #[inline(always)]
 fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_fragment: bool) -> Parsed {
-    if is_for_nobody(packet) {
-        return Parsed::Drop(DropReason::MartianDestination);
+    if is_for_group(packet) {
+        return Parsed::Group;
     }
     let end = (packet.ip + packet.ip_length).min(bytes.len());
     let transport = bytes.get(packet.transport..end).unwrap_or_default();
@@ -471,6 +481,7 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_
             }
             udp::CHECKSUM
         }
+        protocol::SCTP => return sctp_packet(transport, packet, may_be_partial),
         protocol::ICMP if packet.family == Family::V4 => return icmp_message(transport, packet),
         protocol::ICMPV6 if packet.family == Family::V6 => return icmp_message(transport, packet),
         _ => return Parsed::Punt(PuntReason::OtherProtocol),
@@ -493,9 +504,21 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_
 }
 
 #[cold]
+fn sctp_packet(transport: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
+    let Some(deciding) = sctp::deciding_chunk(transport) else {
+        return Parsed::Drop(DropReason::BadTransportHeader);
+    };
+    packet.tcp_flags = SctpEvent::from_chunk(deciding).to_flags();
+    packet.key.source_port = get_u16(transport, 0);
+    packet.key.destination_port = get_u16(transport, 2);
+    let is_missing = get_u32(transport, sctp::CHECKSUM) == 0;
+    packet.partial_checksum = may_be_partial && is_missing && packet.fragment.is_none();
+    Parsed::Packet
+}
+
 fn icmp_message(transport: &[u8], packet: &Packet) -> Parsed {
     if packet.fragment.is_some() {
-        return Parsed::Drop(DropReason::FragmentedIcmp);
+        return Parsed::IcmpFragment;
     }
     if transport.len() < icmp::HEADER {
         return Parsed::Drop(DropReason::BadTransportHeader);

@@ -16,6 +16,7 @@ mod answer;
 mod fragments;
 mod icmp;
 mod inbound;
+mod kernel;
 mod open;
 mod outbound;
 mod output;
@@ -219,12 +220,14 @@ impl<F: Frame> Pipeline<F> {
             Parsed::Icmp => self.icmp(context, frame, packet),
             Parsed::ArpRequest(at) => answer::arp(context, frame, usize::from(at)),
             Parsed::Solicitation => answer::solicitation(context, frame, packet),
-            Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(reason)),
-            Parsed::Drop(reason) => reason.into(),
+            Parsed::Group => Self::to_group(context),
+            Parsed::IcmpFragment => Self::icmp_fragment(context, packet),
+            Parsed::Punt(reason) => Self::punt(context, packet, reason),
+            Parsed::Drop(reason) => Self::drop_or_punt(context, frame, reason),
         }
     }
 
-    /// A TCP or UDP packet whose ports are known.
+    /// A TCP, UDP or SCTP packet whose ports are known.
     #[inline(always)]
     fn packet(
         &mut self,
@@ -254,6 +257,9 @@ impl<F: Frame> Pipeline<F> {
         if owner != self.settings.worker && (owned.is_some() || context.snapshot.services.is_server(&packet.key.source))
         {
             return self.redirect(context.origin, packet, owner);
+        }
+        if let Some(outcome) = Self::leave_to_kernel(context, frame, packet) {
+            return outcome;
         }
         match owned {
             Some(OwnedAddress::Virtual) => self.open(context, frame, packet, None),

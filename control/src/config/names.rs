@@ -3,7 +3,7 @@
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags};
 
-use super::model::{Backend, Idle, PortMode, Protocol, ZeroCopy};
+use super::model::{Backend, HugePages, Idle, PortMode, Protocol, ZeroCopy};
 
 /// The words of one setting, with the value each stands for. The first is what an unreadable value is taken for while the rest
 /// of the file is checked.
@@ -21,7 +21,14 @@ pub const fn words<T, const N: usize>(pairs: &Words<T, N>) -> [&'static str; N] 
 }
 
 /// `director.backend`
-pub const BACKENDS: Words<Backend, 1> = [("af_xdp", Backend::AfXdp)];
+pub const BACKENDS: Words<Backend, 2> = [("af_xdp", Backend::AfXdp), ("dpdk", Backend::Dpdk)];
+
+/// `dpdk.huge_pages`
+pub const HUGE_PAGES: Words<HugePages, 3> = [
+    ("auto", HugePages::Auto),
+    ("on", HugePages::On),
+    ("off", HugePages::Off),
+];
 
 /// `director.idle`
 pub const IDLES: Words<Idle, 2> = [("sleep", Idle::Sleep), ("poll", Idle::Poll)];
@@ -37,17 +44,18 @@ pub const PORT_MODES: Words<PortMode, 3> = [
 pub const ZERO_COPIES: Words<ZeroCopy, 3> = [("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
 
 /// `service.protocol`
-pub const PROTOCOLS: Words<Protocol, 2> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+pub const PROTOCOLS: Words<Protocol, 3> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 /// `service.scheduler`
-pub const SCHEDULERS: Words<SchedulerKind, 6> = [
-    ("rr", SchedulerKind::Rr),
-    ("wrr", SchedulerKind::Wrr),
-    ("lc", SchedulerKind::Lc),
-    ("wlc", SchedulerKind::Wlc),
-    ("sh", SchedulerKind::Sh),
-    ("mh", SchedulerKind::Mh),
-];
+pub const SCHEDULERS: Words<SchedulerKind, { SchedulerKind::ALL.len() }> = {
+    let mut words = [("", SchedulerKind::Rr); SchedulerKind::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = (SchedulerKind::ALL[at].name(), SchedulerKind::ALL[at]);
+        at += 1;
+    }
+    words
+};
 
 /// What a word of `scheduler_flags` switches on, and for which scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +76,7 @@ const FALLBACK: SchedulerFlags = SchedulerFlags {
 };
 
 /// `service.scheduler_flags`
-pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
+pub const SCHEDULER_FLAGS: Words<FlagWord, 5> = [
     (
         "sh-port",
         FlagWord {
@@ -95,6 +103,13 @@ pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
         FlagWord {
             scheduler: SchedulerKind::Mh,
             sets: FALLBACK,
+        },
+    ),
+    (
+        "conhash-port",
+        FlagWord {
+            scheduler: SchedulerKind::Conhash,
+            sets: PORT,
         },
     ),
 ];

@@ -1,5 +1,6 @@
 //! How long a connection lives without a packet, by its state.
 
+use super::sctp_state::SctpState;
 use super::state::ConnectionState;
 use super::tcp_state::TcpState;
 use super::udp_state::UdpState;
@@ -10,6 +11,7 @@ use super::wheel;
 pub struct Timeouts {
     tcp_s: [u32; TcpState::COUNT],
     udp_s: u32,
+    sctp_s: [u32; SctpState::COUNT],
     /// The same in ticks of the timer wheel, by [`ConnectionState::number`]: what every packet of a connection looks up.
     ticks: [u32; ConnectionState::NUMBERS],
 }
@@ -27,6 +29,8 @@ impl Default for Timeouts {
             //      NO  ES   SS   SR  FW   TW   CL  CW  LA  LI   SA
             tcp_s: [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120],
             udp_s: 300,
+            //       NO  I1 IN  CS  CR  CW  CO  CE  ES   SS  SR  SA  RJ CL
+            sctp_s: [2, 4, 61, 61, 61, 61, 61, 61, 900, 61, 61, 61, 4, 61],
             ticks: [0; ConnectionState::NUMBERS],
         }
         .with_ticks()
@@ -46,6 +50,12 @@ impl Timeouts {
         self.udp_s
     }
 
+    /// Seconds in an SCTP state. They are the kernel's; `ipvsadm --set` does not reach them.
+    #[inline]
+    pub fn sctp(&self, state: SctpState) -> u32 {
+        self.sctp_s[state as usize]
+    }
+
     /// Ticks in a state.
     #[inline(always)]
     pub fn ticks(&self, state: ConnectionState) -> u32 {
@@ -54,7 +64,8 @@ impl Timeouts {
 
     fn with_ticks(mut self) -> Timeouts {
         let tcp = TcpState::ALL.map(ConnectionState::from);
-        for state in tcp.into_iter().chain([UdpState::Normal.into()]) {
+        let sctp = SctpState::ALL.map(ConnectionState::from);
+        for state in tcp.into_iter().chain(sctp).chain([UdpState::Normal.into()]) {
             self.ticks[state.number()] = wheel::ticks_of_seconds(state.timeout_s(&self));
         }
         self

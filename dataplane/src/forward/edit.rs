@@ -1,5 +1,6 @@
 //! The changes that forwarding methods are made of. Each keeps lengths, checksums and the offsets in [`Packet`] right.
 
+use super::sctp;
 use crate::address::Family;
 use crate::conn::key::{Key, TupleChange};
 use crate::io::Frame;
@@ -54,6 +55,9 @@ pub fn finish_checksum<F: Frame>(frame: &mut F, packet: &Packet, force: bool) {
 
 #[cold]
 fn compute_checksum<F: Frame>(frame: &mut F, packet: &Packet) {
+    if packet.key.protocol == protocol::SCTP {
+        return sctp::finish_checksum(frame, packet);
+    }
     let at = packet.transport + checksum_offset(packet.key.protocol);
     put_u16(frame.head_mut(), at, 0);
     let (source, destination) = addresses(frame.head(), packet);
@@ -75,13 +79,18 @@ pub fn sum_of_transport<F: Frame>(frame: &F, packet: &Packet) -> Sum {
 
 /// The sum of `length` bytes from `at` on, over all segments.
 pub fn sum_of_packet<F: Frame>(frame: &F, at: usize, length: usize) -> Sum {
+    sum_of_pieces(pieces(frame, at, length))
+}
+
+/// `length` bytes from `at` on, as they lie in the segments.
+pub fn pieces<F: Frame>(frame: &F, at: usize, length: usize) -> impl Iterator<Item = &[u8]> {
     let mut left = length;
     let head = &frame.head()[at..];
-    sum_of_pieces(std::iter::once(head).chain(frame.tail()).map_while(|piece| {
+    std::iter::once(head).chain(frame.tail()).map_while(move |piece| {
         let piece = &piece[..piece.len().min(left)];
         left -= piece.len();
         (!piece.is_empty()).then_some(piece)
-    }))
+    })
 }
 
 fn addresses(bytes: &[u8], packet: &Packet) -> (crate::address::Address, crate::address::Address) {
@@ -107,7 +116,7 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
 /// when the family changes. `identification` is for an IPv4 header that is made then.
 ///
 /// # Errors
-/// `NoUdpChecksum`, `NoHeadroom`.
+/// `NoUdpChecksum`, `SctpFragment`, `NoHeadroom`.
 #[inline(always)]
 pub fn rewrite<F: Frame>(
     frame: &mut F,
@@ -128,6 +137,9 @@ pub fn rewrite<F: Frame>(
             if let Some(header) = transport.first_chunk_mut::<{ tcp::HEADER }>() {
                 put_transport(header, packet, new, change);
             }
+        } else if packet.key.protocol == protocol::SCTP {
+            tcp::put_ports(transport, new.source_port, new.destination_port);
+            sctp::patch_checksum(frame, packet, new)?;
         } else if let Some(header) = transport.first_chunk_mut::<{ udp::HEADER }>() {
             put_transport(header, packet, new, change);
         }

@@ -4,6 +4,7 @@ use super::{Context, Outcome, Pipeline};
 use crate::address::{Address, Family};
 use crate::conn::connection::{Connection, ConnectionIndex, flag};
 use crate::conn::key::{Key, TupleChange};
+use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::{Direction, PacketEvent};
 use crate::conn::tcp_state::TcpEvent;
 use crate::conn::wheel;
@@ -146,9 +147,9 @@ impl<F: Frame> Pipeline<F> {
         };
         // UDP has one state only. A later fragment carries no flags and moves no state; it only keeps the connection alive.
         let mut state = connection.state;
-        if packet.key.protocol == protocol::TCP && !packet.is_later_fragment() && !state.stays_with(packet.tcp_flags) {
-            let event = PacketEvent::Tcp(TcpEvent::from_flags(packet.tcp_flags));
-            state = connection.state.next(event, direction, false);
+        let has_states = packet.key.protocol != protocol::UDP && !packet.is_later_fragment();
+        if has_states && !state.stays_with(packet.tcp_flags) {
+            state = connection.state.next(event_of(packet), direction, false);
             if state != connection.state {
                 connection.state = state;
                 self.count_as(index, state.is_active());
@@ -233,6 +234,9 @@ impl<F: Frame> Pipeline<F> {
         tuple: &Key,
         change: TupleChange,
     ) -> Outcome {
+        if packet.key.protocol == protocol::SCTP {
+            return DropReason::SctpFragment.into();
+        }
         if let Err(reason) = edit::complete_checksum(frame, packet) {
             return reason.into();
         }
@@ -371,5 +375,15 @@ pub(super) fn growth_of_family(packet: &Packet, connection: &Connection, to: &Ad
         edit::growth(packet, to.family())
     } else {
         0
+    }
+}
+
+/// What a packet means for the state of its connection.
+#[inline]
+fn event_of(packet: &Packet) -> PacketEvent {
+    match packet.key.protocol {
+        protocol::TCP => PacketEvent::Tcp(TcpEvent::from_flags(packet.tcp_flags)),
+        protocol::SCTP => PacketEvent::Sctp(SctpEvent::from_flags(packet.tcp_flags)),
+        _ => PacketEvent::Udp,
     }
 }
