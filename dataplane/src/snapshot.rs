@@ -265,16 +265,29 @@ impl NextHop {
         }
     }
 
-    /// The link-layer header with its last two bytes (the type) still to be written: one with a tag, or one without. (By length, so that copying it takes a few
-    /// instructions and no call.)
+    /// The link-layer header with its last two bytes (the type) still to be written.
     #[inline(always)]
-    pub fn link_header(&self) -> Result<&[u8; ethernet::HEADER + ethernet::TAG], &[u8; ethernet::HEADER]> {
+    pub fn link_header(&self) -> LinkHeader<'_> {
         if self.is_tagged {
-            return Ok(&self.header);
+            return LinkHeader::Tagged(&self.header);
         }
         let [untagged @ .., _, _, _, _] = &self.header;
-        Err(untagged)
+        LinkHeader::Untagged(untagged)
     }
+
+    /// The neighbour's link-layer address.
+    pub fn mac(&self) -> Mac {
+        ethernet::destination(&self.header)
+    }
+}
+
+/// See [`NextHop::link_header`]. By length, so that copying it takes a few instructions and no call.
+#[derive(Clone, Copy, Debug)]
+pub enum LinkHeader<'a> {
+    /// With a VLAN tag.
+    Tagged(&'a [u8; ethernet::HEADER + ethernet::TAG]),
+    /// Without.
+    Untagged(&'a [u8; ethernet::HEADER]),
 }
 
 /// Where packets for a prefix go.

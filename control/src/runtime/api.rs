@@ -260,11 +260,10 @@ impl Runtime {
         match self.snapshot.routes.find(&server.address) {
             RouteLookup::Hop(index) => {
                 let hop = self.snapshot.routes.hop(index)?;
-                let mac = ulvs_dataplane::wire::ethernet::destination(hop.link_header());
                 Some(NextHopView {
                     resolved: true,
                     address: None,
-                    mac: Some(mac.map(|octet| format!("{octet:02x}")).join(":")),
+                    mac: Some(hop.mac().map(|octet| format!("{octet:02x}")).join(":")),
                     interface: port_name(hop.port),
                 })
             }

@@ -6,7 +6,7 @@ use crate::conn::key::{Key, TupleChange};
 use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::protocol;
-use crate::snapshot::NextHop;
+use crate::snapshot::{LinkHeader, NextHop};
 use crate::verdict::DropReason;
 use crate::wire::checksum::{self, Sum, sum_of_pieces, update};
 use crate::wire::{ethernet, get_u16, get_u32, ipv4, ipv6, put_u16, put_u32, tcp, udp};
@@ -385,8 +385,8 @@ pub fn trim<F: Frame>(frame: &mut F, packet: &Packet) {
 pub fn send_to<F: Frame>(frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Result<(), DropReason> {
     trim(frame, packet);
     match hop.link_header() {
-        Ok(tagged) => put_link_header(frame, packet, tagged),
-        Err(untagged) => put_link_header(frame, packet, untagged),
+        LinkHeader::Tagged(tagged) => put_link_header(frame, packet, tagged),
+        LinkHeader::Untagged(untagged) => put_link_header(frame, packet, untagged),
     }
 }
 
