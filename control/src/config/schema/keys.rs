@@ -27,8 +27,12 @@ const TIMEOUT: Kind = Integer {
     min: 1,
     max: 31 * 24 * 3600,
 };
-/// ipvsadm takes no larger weight.
-const WEIGHT: Kind = Integer { min: 0, max: 65535 };
+/// The largest weight of a server.
+pub const MOST_WEIGHT: u32 = 65535;
+const WEIGHT: Kind = Integer {
+    min: 0,
+    max: MOST_WEIGHT as u64,
+};
 /// The kernel holds thresholds in a signed 32-bit word.
 const THRESHOLD: Kind = Integer {
     min: 0,
