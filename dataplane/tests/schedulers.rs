@@ -11,7 +11,8 @@ use ulvs_dataplane::conn::state::{ConnectionState, Direction, PacketEvent};
 use ulvs_dataplane::conn::tcp_state::TcpEvent;
 use ulvs_dataplane::scheduler::{Client, SchedulerKind, SchedulerState, SchedulerTable, compile_table, pick};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, protocol,
+    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
+    protocol,
 };
 
 #[derive(Deserialize)]
@@ -186,6 +187,7 @@ impl Director {
             method: self.method,
             upper_threshold: server.u_threshold,
             lower_threshold: server.l_threshold,
+            tunnel: TunnelType::Ipip,
         };
         self.change(|servers| servers.insert(0, added));
     }

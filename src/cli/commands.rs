@@ -14,6 +14,7 @@ use ulvs_control::api::protocol::{ConnectionFilter, ErrorCode, SCHEMA_VERSION, S
 use ulvs_control::api::views::{ConnectionView, ServiceView};
 use ulvs_control::api::{Client, ClientError};
 
+use super::doctor::Doctor;
 use super::{PROGRAM, default_socket, ipvsadm, proc};
 use show::Shown;
 
@@ -60,6 +61,8 @@ enum Command {
         #[arg(value_enum)]
         file: proc::File,
     },
+    /// What is right and wrong with this box, and what to run; needs no director. Exit status 1 if something is wrong
+    Doctor(Doctor),
     /// ipvsadm's own command line and output, for scripts (also under the name ipvsadm)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -156,6 +159,9 @@ impl Ulvs {
         if let Command::Ipvsadm { arguments } = self.command {
             return ipvsadm::run("ipvsadm", arguments, &socket, &mut io::stdin().lock(), out, err);
         }
+        if let Command::Doctor(doctor) = self.command {
+            return doctor.run(socket, out);
+        }
         let outcome = Client::connect(&socket, PROGRAM)
             .map_err(Failure::from)
             .and_then(|mut client| self.command.run(&mut client, out));
@@ -183,7 +189,7 @@ impl Command {
             Command::Save { file } => save(file.as_deref(), client, out),
             Command::Proc { file } => Ok(out.write_all(proc::text(file, client)?.as_bytes())?),
             // Dealt with before a connection is made.
-            Command::Ipvsadm { .. } => Ok(()),
+            Command::Doctor(_) | Command::Ipvsadm { .. } => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod director;
+mod doctor;
 mod ipvsadm;
 mod permission;
 mod show;

@@ -114,17 +114,19 @@ fn is_same_server(a: &RealServer, b: &RealServer) -> bool {
         port,
         weight,
         method,
+        tunnel,
         upper_threshold,
         lower_threshold,
         origin: _,
         line: _,
     } = a;
-    (address, port, weight, method, upper_threshold, lower_threshold)
+    (address, port, weight, method, tunnel, upper_threshold, lower_threshold)
         == (
             &b.address,
             &b.port,
             &b.weight,
             &b.method,
+            &b.tunnel,
             &b.upper_threshold,
             &b.lower_threshold,
         )

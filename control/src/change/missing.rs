@@ -2,8 +2,8 @@
 //! everything else on the way from the command line to this place carries it already.
 
 use super::ChangeError;
-use crate::api::changes::{ServerSettings, ServiceKey, ServiceSettings};
-use crate::api::views::{Method, Protocol, TunnelKind};
+use crate::api::changes::{ServiceKey, ServiceSettings};
+use crate::api::views::Protocol;
 
 /// `--start-daemon`
 pub const DAEMON: ChangeError =
@@ -41,19 +41,6 @@ pub fn check_service(service: &ServiceKey, settings: &ServiceSettings) -> Result
         ServiceKey::Address { port: 0, .. } => {
             missing("this director has no services for all ports yet (port 0); nothing was changed")
         }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a server that cannot be forwarded to.
-pub fn check_server(settings: &ServerSettings) -> Result<(), ChangeError> {
-    match settings.tunnel.map(|tunnel| tunnel.kind) {
-        Some(TunnelKind::Gue) if settings.method == Method::Tun => Err(ChangeError::Missing(
-            "this director does not tunnel by GUE yet, only IP in IP; nothing was changed",
-        )),
-        Some(TunnelKind::Gre) if settings.method == Method::Tun => Err(ChangeError::Missing(
-            "this director does not tunnel by GRE yet, only IP in IP; nothing was changed",
-        )),
         _ => Ok(()),
     }
 }

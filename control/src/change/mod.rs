@@ -15,10 +15,10 @@ mod tests;
 use std::time::Duration;
 
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags, TunnelType};
 
 use crate::api::changes::{Change, ChangeFailure, ServerKey, ServerSettings, ServiceKey, ServiceSettings};
-use crate::api::views::Method;
+use crate::api::views::{Method, TunnelChecksum, TunnelKind};
 use crate::config::{self, Config, RealServer, VirtualService};
 use crate::origin::Origin;
 
@@ -179,6 +179,7 @@ fn add_server(
         port: port_of(listed, server, Some(method)),
         weight: settings.weight,
         method,
+        tunnel: tunnel(settings)?,
         upper_threshold: settings.upper_threshold,
         lower_threshold: settings.lower_threshold,
         origin: Origin::CommandLine,
@@ -201,6 +202,7 @@ fn edit_server(
     let mut new = RealServer {
         weight: settings.weight,
         method,
+        tunnel: tunnel(settings)?,
         upper_threshold: settings.upper_threshold,
         lower_threshold: settings.lower_threshold,
         ..listed.servers[place].clone()
@@ -224,7 +226,6 @@ fn check_server(service: &VirtualService, server: &ServerKey, settings: &ServerS
     if settings.lower_threshold > settings.upper_threshold {
         return Err(ChangeError::OutOfRange);
     }
-    missing::check_server(settings)?;
     if settings.weight > config::MOST_WEIGHT {
         let message = format!("a weight is at most {} here", config::MOST_WEIGHT);
         return Err(ChangeError::Invalid(message));
@@ -245,6 +246,29 @@ fn method(settings: &ServerSettings) -> Result<ForwardingMethod, ChangeError> {
         Method::Tun => Ok(ForwardingMethod::Tunnel),
         Method::Fullnat => Ok(ForwardingMethod::FullNat),
         Method::Local => Err(missing::LOCAL),
+    }
+}
+
+fn tunnel(settings: &ServerSettings) -> Result<TunnelType, ChangeError> {
+    let Some(tunnel) = settings.tunnel.filter(|_| settings.method == Method::Tun) else {
+        return Ok(TunnelType::Ipip);
+    };
+    let invalid = |sentence: &str| Err(ChangeError::Invalid(sentence.to_owned()));
+    match (tunnel.kind, tunnel.checksum) {
+        (TunnelKind::Ipip, _) => Ok(TunnelType::Ipip),
+        (TunnelKind::Gue, _) if tunnel.port == 0 => invalid("gue needs the UDP port of the server's tunnel"),
+        (TunnelKind::Gue, checksum) => Ok(TunnelType::Gue {
+            port: tunnel.port,
+            checksum: match checksum {
+                TunnelChecksum::None => GueChecksum::None,
+                TunnelChecksum::Full => GueChecksum::Full,
+                TunnelChecksum::Remote => GueChecksum::Remote,
+            },
+        }),
+        (TunnelKind::Gre, TunnelChecksum::Remote) => invalid("gre has no remote checksum"),
+        (TunnelKind::Gre, checksum) => Ok(TunnelType::Gre {
+            checksum: checksum == TunnelChecksum::Full,
+        }),
     }
 }
 

@@ -194,18 +194,6 @@ fn what_is_missing_is_said_and_nothing_changes() {
         timeout_seconds: 300,
         prefix_length: 32,
     });
-    let tunnelled = |kind| Change::AddServer {
-        service: web(),
-        server: server("10.0.0.7:80"),
-        settings: ServerSettings {
-            tunnel: Some(TunnelView {
-                kind,
-                port: 0,
-                checksum: TunnelChecksum::None,
-            }),
-            ..by(Method::Tun, 1)
-        },
-    };
     for (change, what) in [
         (add_service(sctp, "rr"), "SCTP"),
         (
@@ -234,8 +222,6 @@ fn what_is_missing_is_said_and_nothing_changes() {
             }),
             "--ops",
         ),
-        (tunnelled(TunnelKind::Gue), "GUE"),
-        (tunnelled(TunnelKind::Gre), "GRE"),
         (
             Change::StartDaemon {
                 role: DaemonRole::Backup,
@@ -246,7 +232,39 @@ fn what_is_missing_is_said_and_nothing_changes() {
         let said = refused(&base, change);
         assert!(said.contains(what) && said.contains("nothing was changed"), "{said}");
     }
-    assert_eq!(made(&base, &[tunnelled(TunnelKind::Ipip)]).services[0].servers.len(), 3);
+}
+
+#[test]
+fn tunnels_are_what_ipvsadm_makes_them() {
+    let base = file();
+    let tunnelled = |kind, port, checksum| Change::AddServer {
+        service: web(),
+        server: server("10.0.0.7:80"),
+        settings: ServerSettings {
+            tunnel: Some(TunnelView { kind, port, checksum }),
+            ..by(Method::Tun, 1)
+        },
+    };
+    for (change, wanted) in [
+        (tunnelled(TunnelKind::Ipip, 0, TunnelChecksum::None), TunnelType::Ipip),
+        (
+            tunnelled(TunnelKind::Gue, 6080, TunnelChecksum::Remote),
+            TunnelType::Gue {
+                port: 6080,
+                checksum: GueChecksum::Remote,
+            },
+        ),
+        (
+            tunnelled(TunnelKind::Gre, 0, TunnelChecksum::Full),
+            TunnelType::Gre { checksum: true },
+        ),
+    ] {
+        assert_eq!(made(&base, &[change]).services[0].servers[2].tunnel, wanted);
+    }
+    let gue = tunnelled(TunnelKind::Gue, 0, TunnelChecksum::None);
+    assert!(refused(&base, gue).contains("UDP port"));
+    let gre = tunnelled(TunnelKind::Gre, 0, TunnelChecksum::Remote);
+    assert!(refused(&base, gre).contains("no remote checksum"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, protocol};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
 
 use super::error::ConfigError;
 use crate::origin::Origin;
@@ -214,6 +214,8 @@ pub struct RealServer {
     pub weight: u32,
     /// Forwarding method.
     pub method: ForwardingMethod,
+    /// The kind of tunnel, for TUN.
+    pub tunnel: TunnelType,
     /// Connections at which it counts as overloaded; 0: no limit.
     pub upper_threshold: u32,
     /// Connections below which it stops being overloaded; 0: three quarters of the upper one.

@@ -1,7 +1,7 @@
 //! The words of the file for the values of the program, spelled as in ipvsadm where ipvsadm has a word.
 
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags};
 
 use super::model::{Backend, Idle, PortMode, Protocol, ZeroCopy};
 
@@ -105,6 +105,31 @@ pub const METHODS: Words<ForwardingMethod, 4> = [
     ("dr", ForwardingMethod::DirectRouting),
     ("tun", ForwardingMethod::Tunnel),
     ("fullnat", ForwardingMethod::FullNat),
+];
+
+/// A kind of tunnel, without what goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelWord {
+    /// IP in IP
+    Ipip,
+    /// Generic UDP encapsulation
+    Gue,
+    /// Generic routing encapsulation
+    Gre,
+}
+
+/// `service.tunnel`, `service.server.tunnel`
+pub const TUNNELS: Words<TunnelWord, 3> = [
+    ("ipip", TunnelWord::Ipip),
+    ("gue", TunnelWord::Gue),
+    ("gre", TunnelWord::Gre),
+];
+
+/// `service.tunnel_checksum`, `service.server.tunnel_checksum`
+pub const TUNNEL_CHECKSUMS: Words<GueChecksum, 3> = [
+    ("none", GueChecksum::None),
+    ("full", GueChecksum::Full),
+    ("remote", GueChecksum::Remote),
 ];
 
 /// `service.client_address`

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ulvs_dataplane::address::Address;
-use ulvs_dataplane::service::ForwardingMethod;
+use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, TunnelType};
 
 use super::model::{Config, Director, LocalPool, Port, RealServer, Timeouts, VirtualService};
 use super::names::{
-    BACKENDS, IDLES, PORT_MODES, ZERO_COPIES, client_address_name, method_name, scheduler_flag_names, scheduler_name,
-    word_of,
+    BACKENDS, IDLES, PORT_MODES, TUNNEL_CHECKSUMS, TUNNELS, TunnelWord, ZERO_COPIES, client_address_name, method_name,
+    scheduler_flag_names, scheduler_name, word_of,
 };
 use super::parse::{made_name, show_endpoint};
 
@@ -201,7 +201,7 @@ fn serves(server: &RealServer, address: Address) -> bool {
 }
 
 fn is_same(a: &RealServer, b: &RealServer) -> bool {
-    (a.address, a.port, a.weight, a.method) == (b.address, b.port, b.weight, b.method)
+    (a.address, a.port, a.weight, a.method, a.tunnel) == (b.address, b.port, b.weight, b.method, b.tunnel)
         && (a.upper_threshold, a.lower_threshold) == (b.upper_threshold, b.lower_threshold)
 }
 
@@ -244,14 +244,31 @@ fn default_method(service: &VirtualService, servers: &[&RealServer]) -> Forwardi
 }
 
 fn server(server: &RealServer) -> String {
-    section(
-        "[[service.server]]",
-        &[
-            ("address", quoted(&show_endpoint(server.address, server.port))),
-            ("weight", server.weight.to_string()),
-            ("method", quoted(method_name(server.method))),
-            ("upper_threshold", server.upper_threshold.to_string()),
-            ("lower_threshold", server.lower_threshold.to_string()),
-        ],
-    )
+    let mut lines = vec![
+        ("address", quoted(&show_endpoint(server.address, server.port))),
+        ("weight", server.weight.to_string()),
+        ("method", quoted(method_name(server.method))),
+    ];
+    if server.method == ForwardingMethod::Tunnel {
+        lines.extend(tunnel(&server.tunnel));
+    }
+    lines.extend([
+        ("upper_threshold", server.upper_threshold.to_string()),
+        ("lower_threshold", server.lower_threshold.to_string()),
+    ]);
+    section("[[service.server]]", &lines)
+}
+
+/// Only what belongs to the kind of tunnel: the rest would be an error.
+fn tunnel(tunnel: &TunnelType) -> Vec<(&'static str, String)> {
+    let kind = |word| ("tunnel", quoted(word_of(&TUNNELS, word)));
+    let sum = |checksum| ("tunnel_checksum", quoted(word_of(&TUNNEL_CHECKSUMS, checksum)));
+    match *tunnel {
+        TunnelType::Ipip => vec![kind(TunnelWord::Ipip)],
+        TunnelType::Gue { port, checksum } => {
+            vec![kind(TunnelWord::Gue), ("tunnel_port", port.to_string()), sum(checksum)]
+        }
+        TunnelType::Gre { checksum: true } => vec![kind(TunnelWord::Gre), sum(GueChecksum::Full)],
+        TunnelType::Gre { checksum: false } => vec![kind(TunnelWord::Gre), sum(GueChecksum::None)],
+    }
 }

@@ -6,7 +6,7 @@ use ulvs_dataplane::address::{Address, Family};
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -70,6 +70,7 @@ fn service(balance: &Balance) -> Service {
             method: balance.method,
             upper_threshold: 0,
             lower_threshold: 0,
+            tunnel: TunnelType::Ipip,
         })
         .collect();
     let locals = |family| (1..=LOCAL_ADDRESSES).map(|number| local(family, number)).collect();

@@ -69,8 +69,13 @@ pub fn finish_checksum<F: Frame>(frame: &mut F, packet: &Packet, force: bool) {
 
 /// The sum of everything behind the IP header, over all segments, without a pseudo-header.
 pub fn sum_of_transport<F: Frame>(frame: &F, packet: &Packet) -> Sum {
-    let mut left = packet.transport_length();
-    let head = &frame.head()[packet.transport..];
+    sum_of_packet(frame, packet.transport, packet.transport_length())
+}
+
+/// The sum of `length` bytes from `at` on, over all segments.
+pub fn sum_of_packet<F: Frame>(frame: &F, at: usize, length: usize) -> Sum {
+    let mut left = length;
+    let head = &frame.head()[at..];
     sum_of_pieces(std::iter::once(head).chain(frame.tail()).map_while(|piece| {
         let piece = &piece[..piece.len().min(left)];
         left -= piece.len();

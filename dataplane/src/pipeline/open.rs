@@ -213,7 +213,7 @@ impl<F: Frame> Pipeline<F> {
         let Some(mtu) = snapshot.mtu_towards(&packet.key.source) else {
             return;
         };
-        let taken = tunnel::overhead(&packet.key.source) + tcp::HEADER;
+        let taken = tunnel::ip_header(&packet.key.source) + tcp::HEADER;
         self.clamp(frame, packet, usize::from(mtu).saturating_sub(taken));
     }
 
@@ -246,8 +246,8 @@ impl<F: Frame> Pipeline<F> {
         hop: HopIndex,
         server: &Server,
     ) -> Outcome {
-        let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some(server.address);
-        let growth = tunnel_to.map_or(0, |server| tunnel::overhead(&server) as isize);
+        let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some((server.address, server.tunnel));
+        let growth = tunnel_to.map_or(0, |(server, kind)| tunnel::overhead(&server, kind) as isize);
         if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
             return outcome;
         }

@@ -8,7 +8,7 @@ use crate::conn::wheel;
 use crate::counters::Event;
 use crate::io::Frame;
 use crate::scheduler::SchedulerState;
-use crate::service::{ServerSlot, Service};
+use crate::service::{ServerSlot, Service, TunnelType};
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 
@@ -19,6 +19,7 @@ const EXPIRY_BUDGET: u32 = 128;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerFacts {
     pub(super) is_available: bool,
+    pub(super) tunnel: TunnelType,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
 }
@@ -42,6 +43,7 @@ impl<F: Frame> Pipeline<F> {
             for server in &service.servers {
                 self.servers[server.slot.0 as usize] = ServerFacts {
                     is_available: true,
+                    tunnel: server.tunnel,
                     upper_threshold: server.upper_threshold,
                     lower_threshold: server.lower_threshold,
                 };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::service::{ClientAddress, ForwardingMethod, SchedulerFlags, ServerSlot, ServiceSlot, protocol};
+use crate::service::{ClientAddress, ForwardingMethod, SchedulerFlags, ServerSlot, ServiceSlot, TunnelType, protocol};
 
 /// Room for every slot that a test uses.
 pub const SERVER_LIMIT: usize = 64;
@@ -22,6 +22,7 @@ pub fn server(slot: u32, weight: u32) -> Server {
         method: ForwardingMethod::Nat,
         upper_threshold: 0,
         lower_threshold: 0,
+        tunnel: TunnelType::Ipip,
     }
 }
 

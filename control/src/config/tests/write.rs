@@ -68,6 +68,19 @@ method = "dr"
 protocol = "tcp"
 address = "192.0.2.1:53"
 method = "tun"
+tunnel = "gue"
+tunnel_port = 6080
+tunnel_checksum = "remote"
+[[service.server]]
+address = "10.0.0.1"
+[[service.server]]
+address = "10.0.0.2"
+tunnel = "gre"
+tunnel_checksum = "full"
+[[service.server]]
+address = "10.0.0.3"
+tunnel = "ipip"
+tunnel_checksum = "none"
 "#,
     ));
 }
