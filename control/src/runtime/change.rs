@@ -93,10 +93,9 @@ impl Runtime {
             .filter(|own| wanted(own.address, own.port, own.protocol));
         for service in services.cloned().collect::<Vec<_>>() {
             for server in &service.servers {
-                self.counted_before.insert(server.slot, self.counted(server.slot));
+                self.begin_counting(server.slot);
             }
-            let slots = service.servers.iter().map(|server| server.slot);
-            self.estimators.zero(service.slot, slots);
+            self.estimators.zero(service.slot);
         }
         if key.is_none() {
             self.totals_before = self.counted_by_worker();

@@ -92,7 +92,7 @@ impl Estimators {
         (self.servers, self.services) = (servers, averages);
     }
 
-    /// Makes a new server's first sample count from here on.
+    /// Makes a server's samples begin here: it is new, or its counters were zeroed.
     pub(super) fn begin(&mut self, slot: ServerSlot, counted: Traffic) {
         self.servers.insert(slot, (counted, Estimator::default()));
     }
@@ -112,14 +112,9 @@ impl Estimators {
         self.all.rates()
     }
 
-    /// Back to nothing, as the kernel does when counters are zeroed.
-    pub(super) fn zero(&mut self, service: ServiceSlot, servers: impl Iterator<Item = ServerSlot>) {
+    /// Back to nothing, as the kernel does when counters are zeroed. A service's servers begin anew themselves.
+    pub(super) fn zero(&mut self, service: ServiceSlot) {
         self.services.remove(&service);
-        for slot in servers {
-            if let Some((_, estimator)) = self.servers.get_mut(&slot) {
-                *estimator = Estimator::default();
-            }
-        }
     }
 
     pub(super) fn zero_all(&mut self) {

@@ -169,10 +169,15 @@ impl Runtime {
         // A server that stays keeps its slot, and a slot is given to another server only after it stood empty for a configuration.
         let old = slots(&self.services);
         for slot in slots(services).difference(&old) {
-            let counted = self.counted(*slot);
-            self.counted_before.insert(*slot, counted);
-            self.estimators.begin(*slot, counted);
+            self.begin_counting(*slot);
         }
+    }
+
+    /// A server's counters and rates are shown from here on.
+    pub(super) fn begin_counting(&mut self, slot: ServerSlot) {
+        let counted = self.counted(slot);
+        self.counted_before.insert(slot, counted);
+        self.estimators.begin(slot, counted);
     }
 }
 
