@@ -51,8 +51,12 @@ const RULES: &str = "\
 -A -t 192.0.2.1:443 -s sh -b sh-fallback,sh-port
 -P -t 192.0.2.1:443 -z 10.0.9.1
 -a -t 192.0.2.1:443 -r 10.0.0.1:8443 -b -w 1
--A -u 192.0.2.1:53 -s wlc
+-A -u 192.0.2.1:53 -s sed
 -a -u 192.0.2.1:53 -r 10.0.0.1:53 -i -w 1 --tun-type ipip
+-a -u 192.0.2.1:53 -r 10.0.0.2:53 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
+-a -u 192.0.2.1:53 -r 10.0.0.3:53 -i -w 1 --tun-type gre --tun-csum
+-A --sctp-service 192.0.2.1:5000 -s lblcr
+-a --sctp-service 192.0.2.1:5000 -r 10.0.0.1:5000 -m -w 1
 -A -t [2001:db8::1]:80 -s mh
 -a -t [2001:db8::1]:80 -r [fd00::1]:80 -m -w 1
 ";

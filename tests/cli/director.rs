@@ -13,7 +13,7 @@ use ulvs_control::api::views::*;
 use ulvs_control::api::{Answer, Backend, Refusal, Server};
 use ulvs_control::change::apply;
 use ulvs_control::config::{self, Config, RealServer, VirtualService};
-use ulvs_dataplane::service::ForwardingMethod;
+use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, TunnelType};
 
 /// A director's API on a thread of its own, until it is dropped.
 pub struct Running {
@@ -278,8 +278,9 @@ impl Changing {
         let pool = listed.local_pool.as_deref().and_then(|name| config.local_pool(name));
         let flags = config::scheduler_flag_names(listed.scheduler, listed.scheduler_flags);
         let protocol = match listed.protocol {
+            config::Protocol::Tcp => Protocol::Tcp,
             config::Protocol::Udp => Protocol::Udp,
-            _ => Protocol::Tcp,
+            config::Protocol::Sctp => Protocol::Sctp,
         };
         ServiceView {
             address: listed.address.into(),
@@ -313,11 +314,7 @@ fn changed_server(listed: &RealServer) -> ServerView {
     ServerView {
         address: listed.address.into(),
         port: listed.port,
-        tunnel: (method == Method::Tun).then_some(TunnelView {
-            kind: TunnelKind::Ipip,
-            port: 0,
-            checksum: TunnelChecksum::None,
-        }),
+        tunnel: (method == Method::Tun).then(|| tunnel_view(listed.tunnel)),
         weight: listed.weight,
         upper_threshold: listed.upper_threshold,
         lower_threshold: listed.lower_threshold,
@@ -326,6 +323,24 @@ fn changed_server(listed: &RealServer) -> ServerView {
         origin: listed.origin,
         totals: Traffic::default(),
         ..server(0, method)
+    }
+}
+
+fn tunnel_view(tunnel: TunnelType) -> TunnelView {
+    let of = |kind, port, checksum| TunnelView { kind, port, checksum };
+    match tunnel {
+        TunnelType::Ipip => of(TunnelKind::Ipip, 0, TunnelChecksum::None),
+        TunnelType::Gue { port, checksum } => of(
+            TunnelKind::Gue,
+            port,
+            match checksum {
+                GueChecksum::None => TunnelChecksum::None,
+                GueChecksum::Full => TunnelChecksum::Full,
+                GueChecksum::Remote => TunnelChecksum::Remote,
+            },
+        ),
+        TunnelType::Gre { checksum: true } => of(TunnelKind::Gre, 0, TunnelChecksum::Full),
+        TunnelType::Gre { checksum: false } => of(TunnelKind::Gre, 0, TunnelChecksum::None),
     }
 }
 

@@ -3,7 +3,6 @@
 
 use super::ChangeError;
 use crate::api::changes::{ServiceKey, ServiceSettings};
-use crate::api::views::Protocol;
 
 /// `--start-daemon`
 pub const DAEMON: ChangeError =
@@ -21,10 +20,7 @@ pub fn check_service(service: &ServiceKey, settings: &ServiceSettings) -> Result
             return missing("this director does not balance by firewall mark yet (-f); nothing was changed");
         }
         ServiceKey::Address { protocol, .. } if super::table::config_protocol(*protocol).is_none() => {
-            return match protocol {
-                Protocol::Sctp => missing("this director does not balance SCTP yet; nothing was changed"),
-                _ => missing("this director balances TCP and UDP only; nothing was changed"),
-            };
+            return missing("this director balances TCP, UDP and SCTP only; nothing was changed");
         }
         ServiceKey::Address { .. } => {}
     }

@@ -56,7 +56,8 @@ pub(super) fn config_protocol(protocol: views::Protocol) -> Option<Protocol> {
     match protocol {
         views::Protocol::Tcp => Some(Protocol::Tcp),
         views::Protocol::Udp => Some(Protocol::Udp),
-        views::Protocol::Sctp | views::Protocol::Ip => None,
+        views::Protocol::Sctp => Some(Protocol::Sctp),
+        views::Protocol::Ip => None,
     }
 }
 

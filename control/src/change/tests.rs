@@ -185,8 +185,8 @@ fn what_is_missing_is_said_and_nothing_changes() {
     let base = file();
     let new = tcp("192.0.2.9:80");
     let with = |settings| Change::AddService { service: new, settings };
-    let sctp = ServiceKey::Address {
-        protocol: Protocol::Sctp,
+    let ip = ServiceKey::Address {
+        protocol: Protocol::Ip,
         address: [192, 0, 2, 9].into(),
         port: 80,
     };
@@ -195,7 +195,7 @@ fn what_is_missing_is_said_and_nothing_changes() {
         prefix_length: 32,
     });
     for (change, what) in [
-        (add_service(sctp, "rr"), "SCTP"),
+        (add_service(ip, "rr"), "TCP, UDP and SCTP"),
         (
             add_service(ServiceKey::Fwmark { mark: 7, ipv6: true }, "rr"),
             "firewall mark",
@@ -324,6 +324,23 @@ fn each_change_that_can_be_made_is_made_unless_all_must_be() {
     let applied = apply(&base, &changes, true);
     assert_eq!(applied.failures.iter().map(|own| own.index).collect::<Vec<_>>(), [1]);
     assert_eq!(applied.config, None);
+}
+
+#[test]
+fn every_scheduler_and_protocol_of_the_director_is_there() {
+    let base = file();
+    for (kind, port) in SchedulerKind::ALL.iter().zip(1000..) {
+        let sctp = ServiceKey::Address {
+            protocol: Protocol::Sctp,
+            address: [192, 0, 2, 9].into(),
+            port,
+        };
+        let config = made(&base, &[add_service(sctp, kind.name())]);
+        assert_eq!(
+            (config.services[1].scheduler, config.services[1].protocol),
+            (*kind, config::Protocol::Sctp)
+        );
+    }
 }
 
 #[test]

@@ -181,7 +181,7 @@ pub struct LocalPool {
 pub struct VirtualService {
     /// The given name, shared by all addresses of one `[[service]]`; else made of protocol and address.
     pub name: String,
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// Virtual address.
     pub address: Address,
@@ -233,6 +233,8 @@ pub enum Protocol {
     Tcp,
     /// UDP
     Udp,
+    /// SCTP
+    Sctp,
 }
 
 impl Protocol {
@@ -241,6 +243,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => protocol::TCP,
             Protocol::Udp => protocol::UDP,
+            Protocol::Sctp => protocol::SCTP,
         }
     }
 }
@@ -250,6 +253,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         })
     }
 }

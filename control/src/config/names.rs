@@ -37,17 +37,18 @@ pub const PORT_MODES: Words<PortMode, 3> = [
 pub const ZERO_COPIES: Words<ZeroCopy, 3> = [("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
 
 /// `service.protocol`
-pub const PROTOCOLS: Words<Protocol, 2> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+pub const PROTOCOLS: Words<Protocol, 3> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 /// `service.scheduler`
-pub const SCHEDULERS: Words<SchedulerKind, 6> = [
-    ("rr", SchedulerKind::Rr),
-    ("wrr", SchedulerKind::Wrr),
-    ("lc", SchedulerKind::Lc),
-    ("wlc", SchedulerKind::Wlc),
-    ("sh", SchedulerKind::Sh),
-    ("mh", SchedulerKind::Mh),
-];
+pub const SCHEDULERS: Words<SchedulerKind, { SchedulerKind::ALL.len() }> = {
+    let mut words = [("", SchedulerKind::Rr); SchedulerKind::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = (SchedulerKind::ALL[at].name(), SchedulerKind::ALL[at]);
+        at += 1;
+    }
+    words
+};
 
 /// What a word of `scheduler_flags` switches on, and for which scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +69,7 @@ const FALLBACK: SchedulerFlags = SchedulerFlags {
 };
 
 /// `service.scheduler_flags`, in ipvsadm's order
-pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
+pub const SCHEDULER_FLAGS: Words<FlagWord, 5> = [
     (
         "sh-fallback",
         FlagWord {
@@ -94,6 +95,13 @@ pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
         "mh-port",
         FlagWord {
             scheduler: SchedulerKind::Mh,
+            sets: PORT,
+        },
+    ),
+    (
+        "conhash-port",
+        FlagWord {
+            scheduler: SchedulerKind::Conhash,
             sets: PORT,
         },
     ),

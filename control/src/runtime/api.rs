@@ -366,10 +366,10 @@ fn connection_view(row: &ConnectionRow, worker: usize) -> ConnectionView {
 }
 
 fn protocol_view(number: u8) -> Protocol {
-    if number == protocol::UDP {
-        Protocol::Udp
-    } else {
-        Protocol::Tcp
+    match number {
+        protocol::UDP => Protocol::Udp,
+        protocol::SCTP => Protocol::Sctp,
+        _ => Protocol::Tcp,
     }
 }
 

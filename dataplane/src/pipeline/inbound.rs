@@ -4,6 +4,7 @@ use super::{Context, Outcome, Pipeline};
 use crate::address::{Address, Family};
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::key::Key;
+use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::{Direction, PacketEvent};
 use crate::conn::tcp_state::TcpEvent;
 use crate::conn::wheel;
@@ -218,6 +219,9 @@ impl<F: Frame> Pipeline<F> {
         let Some(next_hop) = snapshot.routes.hop(hop) else {
             return DropReason::NoRoute.into();
         };
+        if packet.key.protocol == protocol::SCTP {
+            return DropReason::SctpFragment.into();
+        }
         if let Err(reason) = edit::complete_checksum(frame, packet) {
             return reason.into();
         }
@@ -342,6 +346,7 @@ fn fits(mtu: u16, growth: isize) -> usize {
 fn event_of(packet: &Packet) -> PacketEvent {
     match packet.key.protocol {
         protocol::TCP => PacketEvent::Tcp(TcpEvent::from_flags(packet.tcp_flags)),
+        protocol::SCTP => PacketEvent::Sctp(SctpEvent::from_flags(packet.tcp_flags)),
         _ => PacketEvent::Udp,
     }
 }

@@ -31,6 +31,13 @@ impl<F: Frame> Pipeline<F> {
         for slot in old.iter().flat_map(|old| old.services.server_slots()) {
             self.servers[slot.0 as usize].is_available = false;
         }
+        // A service that is gone, or whose slot has another one, takes what its scheduler remembers with it.
+        for service in old.iter().flat_map(|old| old.services.iter()) {
+            let now = snapshot.services.get(service.slot);
+            if now.is_none_or(|now| !is_same_service(service, now)) {
+                self.schedulers[service.slot.0 as usize] = None;
+            }
+        }
         for service in snapshot.services.iter() {
             let before = old.as_ref().and_then(|old| old.services.get(service.slot));
             let state = &mut self.schedulers[service.slot.0 as usize];

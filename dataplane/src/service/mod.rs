@@ -17,6 +17,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP
     pub const UDP: u8 = 17;
+    /// SCTP
+    pub const SCTP: u8 = 132;
     /// ICMP for IPv4
     pub const ICMP: u8 = 1;
     /// ICMPv6
@@ -106,7 +108,7 @@ pub struct Service {
     pub slot: ServiceSlot,
     /// Grows by one whenever the service or a server of it changes; tells a worker to carry its scheduler state over.
     pub revision: u64,
-    /// TCP or UDP (IP protocol number).
+    /// TCP, UDP or SCTP (IP protocol number).
     pub protocol: u8,
     /// Virtual address.
     pub address: Address,

@@ -10,6 +10,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod proxy_v2;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 

@@ -374,6 +374,7 @@ impl Director {
         let number = match config.protocol.as_str() {
             "tcp" => protocol::TCP,
             "udp" => protocol::UDP,
+            "sctp" => protocol::SCTP,
             other => return Err(format!("`{other}` is no protocol")),
         };
         let free = ServiceSlot(self.service_slots.len() as u32);

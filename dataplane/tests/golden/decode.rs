@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::naive;
-use crate::words::{FLAGS, ICMP, Names, hex, payload};
+use crate::words::{CHUNKS, FLAGS, ICMP, Names, hex, payload};
 
 /// A frame as text, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -76,6 +76,10 @@ pub fn frame(bytes: &[u8], names: &Names) -> Reading {
 
 /// Judges the transport checksum of a datagram that came in fragments; the words say what is wrong.
 pub fn reassembled(source: &[u8], destination: &[u8], protocol: u8, data: &[u8]) -> Option<String> {
+    if protocol == 132 {
+        let wrong = data.len() < 12 || data[8..12] != naive::sctp_checksum(data).to_le_bytes();
+        return wrong.then(|| "the SCTP packet put together from fragments has a bad checksum".to_owned());
+    }
     let no_checksum = protocol == 17 && data.get(6..8) == Some(&[0, 0]);
     let pseudo = naive::pseudo_header(source, destination, protocol, data.len());
     let wrong = matches!(protocol, 6 | 17) && !no_checksum && !naive::is_right(&[&pseudo, data]);
@@ -269,11 +273,12 @@ impl Reader<'_> {
             17 | 44 | 1 | 58 | 0 | 43 | 60 => 8,
             47 => 4,
             41 => 40,
+            132 => 16,
             _ => usize::MAX,
         };
-        let cut_transport = around.place == Place::Quoted && matches!(protocol, 6 | 17) && data.len() >= 8;
+        let cut_transport = around.place == Place::Quoted && matches!(protocol, 6 | 17 | 132) && data.len() >= 8;
         let known = match protocol {
-            4 | 6 | 17 | 41 | 47 => true,
+            4 | 6 | 17 | 41 | 47 | 132 => true,
             1 => !v6,
             58 | 44 | 0 | 43 | 60 => v6,
             _ => false,
@@ -290,6 +295,7 @@ impl Reader<'_> {
             6 if data.len() < 20 => self.cut_tcp(data),
             6 => self.tcp(data, around),
             17 => self.udp(data, around),
+            132 => self.sctp(data, around),
             47 => self.gre(data, around),
             1 => self.icmp(4, data, around),
             58 => self.icmp(6, data, around),
@@ -503,6 +509,37 @@ impl Reader<'_> {
             _ => 0,
         };
         self.inner(protocol, &data[header..], around.place);
+    }
+
+    fn sctp(&mut self, data: &[u8], around: Around) {
+        let mut text = format!("sctp {} > {}", word(data, 0), word(data, 2));
+        if long(data, 4) != 0 {
+            text += &format!(" tag {}", long(data, 4));
+        }
+        let (mut at, mut body) = (12, 12.min(data.len()));
+        while at + 4 <= data.len() {
+            text += &match CHUNKS.iter().find(|(kind, _)| *kind == data[at]) {
+                Some((_, name)) => format!(" {name}"),
+                None => format!(" chunk {}", data[at]),
+            };
+            body = at + 4;
+            let length = usize::from(word(data, at + 2));
+            if around.is_whole && (length < 4 || at + length > data.len()) {
+                self.fault("an SCTP chunk of a wrong length");
+            }
+            at += length.max(4).next_multiple_of(4);
+        }
+        if data.len() >= 12 {
+            let is_missing = data[8..12] == [0; 4];
+            if is_missing {
+                text += " checksum none";
+            } else if around.is_whole && data[8..12] != naive::sctp_checksum(data).to_le_bytes() {
+                self.fault("bad checksum of protocol 132");
+                text += " checksum bad";
+            }
+        }
+        self.layer(text);
+        self.rest(&data[body.max(8)..]);
     }
 
     /// Payload, perhaps with a PROXY header in front.
