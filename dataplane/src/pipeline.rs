@@ -16,6 +16,7 @@ mod answer;
 mod fragments;
 mod icmp;
 mod inbound;
+mod kernel;
 mod open;
 mod outbound;
 mod output;
@@ -228,8 +229,10 @@ impl<F: Frame> Pipeline<F> {
             Parsed::Icmp => self.icmp(context, frame, packet),
             Parsed::ArpRequest(at) => answer::arp(context, frame, at),
             Parsed::Solicitation => answer::solicitation(context, frame, packet),
-            Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(reason)),
-            Parsed::Drop(reason) => reason.into(),
+            Parsed::Group => Self::to_group(context),
+            Parsed::IcmpFragment => Self::icmp_fragment(context, packet),
+            Parsed::Punt(reason) => Self::punt(context, packet, reason),
+            Parsed::Drop(reason) => Self::drop_or_punt(context, frame, reason),
         }
     }
 
@@ -256,6 +259,9 @@ impl<F: Frame> Pipeline<F> {
         if owner != self.settings.worker && (owned.is_some() || context.snapshot.services.is_server(&packet.key.source))
         {
             return self.redirect(context.origin, packet, owner);
+        }
+        if let Some(outcome) = Self::leave_to_kernel(context, frame, packet) {
+            return outcome;
         }
         match owned {
             Some(OwnedAddress::Virtual) => self.open(context, frame, packet, None),

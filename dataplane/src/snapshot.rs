@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::conn::timeouts::Timeouts;
 use crate::io::PortIndex;
+use crate::kernel::KernelSide;
 use crate::service::{ServerSlot, ServiceSlot, SharedService};
 use crate::wire::ethernet::{self, Mac};
 
@@ -24,9 +25,18 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// State timeouts.
     pub timeouts: Timeouts,
+    /// What is the kernel's, where all frames come to the workers; none: something in front of them has kept that back.
+    pub kernel: Option<Arc<KernelSide>>,
 }
 
 impl Snapshot {
+    /// Whether the director answers who asks for the link-layer address of this one. Where the kernel holds it too and sees the question, the kernel does.
+    #[inline]
+    pub fn answers_for(&self, address: &Address) -> bool {
+        let is_kernels = |kernel: &KernelSide| kernel.holds(address);
+        self.interfaces.owned(address).is_some() && !self.kernel.as_deref().is_some_and(is_kernels)
+    }
+
     /// The largest IP packet on the way to `destination`, as far as the director knows; also while the next hop's MAC is not known yet. `None` without a route.
     pub fn mtu_towards(&self, destination: &Address) -> Option<u16> {
         match self.routes.find(destination) {

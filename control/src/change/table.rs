@@ -90,6 +90,7 @@ impl Table {
                 warnings: Vec::new(),
                 director: config.director.clone(),
                 timeouts: config.timeouts,
+                dpdk: config.dpdk.clone(),
                 ports: config.ports.clone(),
             },
             services: config.services.iter().map(|own| (Key::of(own), own.clone())).collect(),

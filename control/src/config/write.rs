@@ -6,10 +6,10 @@ use std::fmt::Write;
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, TunnelType};
 
-use super::model::{Config, Director, LocalPool, Port, RealServer, Timeouts, VirtualService};
+use super::model::{Backend, Config, Director, Dpdk, LocalPool, Port, RealServer, Timeouts, VirtualService};
 use super::names::{
-    BACKENDS, IDLES, PORT_MODES, TUNNEL_CHECKSUMS, TUNNELS, TunnelWord, ZERO_COPIES, client_address_name, method_name,
-    scheduler_flag_names, scheduler_name, word_of,
+    BACKENDS, HUGE_PAGES, IDLES, PORT_MODES, TUNNEL_CHECKSUMS, TUNNELS, TunnelWord, ZERO_COPIES, client_address_name,
+    method_name, scheduler_flag_names, scheduler_name, word_of,
 };
 use super::parse::{made_name, show_endpoint};
 
@@ -18,7 +18,11 @@ pub fn to_toml(config: &Config) -> String {
     let mut text = String::from("# Saved from a running director.\n\n");
     text += &director(&config.director);
     text += &timeouts(&config.timeouts);
-    config.ports.iter().for_each(|own| text += &port(own));
+    text += &dpdk(&config.dpdk);
+    config
+        .ports
+        .iter()
+        .for_each(|own| text += &port(own, config.director.backend));
     config.local_pools.iter().for_each(|pool| text += &local_pool(pool));
     for (group, name) in groups(&config.services) {
         text += &service(&group, name.as_deref());
@@ -58,6 +62,9 @@ fn director(director: &Director) -> String {
         idle,
         control_socket,
         control_group,
+        slow_path_pps,
+        slow_path_neighbour_pps,
+        slow_path_routing_pps,
     } = director;
     let mut lines = vec![("backend", quoted(word_of(&BACKENDS, *backend)))];
     // Beside cores, workers would be an error.
@@ -74,6 +81,9 @@ fn director(director: &Director) -> String {
         ("idle", quoted(word_of(&IDLES, *idle))),
         ("control_socket", quoted(&control_socket.to_string_lossy())),
         ("control_group", quoted(control_group)),
+        ("slow_path_pps", slow_path_pps.to_string()),
+        ("slow_path_neighbour_pps", slow_path_neighbour_pps.to_string()),
+        ("slow_path_routing_pps", slow_path_routing_pps.to_string()),
     ]);
     section("[director]", &lines)
 }
@@ -107,19 +117,41 @@ fn timeouts(timeouts: &Timeouts) -> String {
     )
 }
 
-fn port(port: &Port) -> String {
-    let vlan = |vlan: &super::Vlan| format!("{{ id = {}, interface = {} }}", vlan.id, quoted(&vlan.interface));
+fn dpdk(dpdk: &Dpdk) -> String {
+    let Dpdk {
+        huge_pages,
+        memory_mib,
+        eal_arguments,
+    } = dpdk;
     section(
-        "[[port]]",
+        "[dpdk]",
         &[
-            ("name", quoted(&port.name)),
-            ("interface", quoted(&port.interface)),
-            ("mode", quoted(word_of(&PORT_MODES, port.mode))),
-            ("zero_copy", quoted(word_of(&ZERO_COPIES, port.zero_copy))),
-            ("untagged", port.untagged.to_string()),
-            ("vlans", list(&port.vlans, vlan)),
+            ("huge_pages", quoted(word_of(&HUGE_PAGES, *huge_pages))),
+            ("memory_mib", memory_mib.to_string()),
+            ("eal_arguments", list(eal_arguments, |argument| quoted(argument))),
         ],
     )
+}
+
+/// Only what the backend reads: the rest would be an error or a warning.
+fn port(port: &Port, backend: Backend) -> String {
+    let vlan = |vlan: &super::Vlan| format!("{{ id = {}, interface = {} }}", vlan.id, quoted(&vlan.interface));
+    let mut lines = vec![("name", quoted(&port.name)), ("interface", quoted(&port.interface))];
+    match backend {
+        Backend::AfXdp => lines.extend([
+            ("mode", quoted(word_of(&PORT_MODES, port.mode))),
+            ("zero_copy", quoted(word_of(&ZERO_COPIES, port.zero_copy))),
+        ]),
+        Backend::Dpdk => {
+            lines.extend(port.device.iter().map(|device| ("device", quoted(device))));
+            lines.push(("mtu", port.mtu.to_string()));
+        }
+    }
+    lines.extend([
+        ("untagged", port.untagged.to_string()),
+        ("vlans", list(&port.vlans, vlan)),
+    ]);
+    section("[[port]]", &lines)
 }
 
 fn local_pool(pool: &LocalPool) -> String {

@@ -14,6 +14,9 @@ use crate::api::views::Traffic;
 use crate::api::{Answer, Refusal};
 use crate::change::{self, Key};
 
+#[cfg(test)]
+mod tests;
+
 /// How long the workers may take to adopt a configuration. They do so within milliseconds.
 const ADOPTION_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -184,6 +184,9 @@ impl Runtime {
 /// Why the running director cannot change to this configuration.
 fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let mut keys = director_differences(&old.director, &new.director);
+    if new.dpdk != old.dpdk {
+        keys.push("[dpdk]".to_owned());
+    }
     let without_line = |port: &Port| Port {
         line: 0,
         ..port.clone()
@@ -227,6 +230,9 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         idle,
         control_socket,
         control_group,
+        slow_path_pps,
+        slow_path_neighbour_pps,
+        slow_path_routing_pps,
     } = new;
     let differences = [
         ("backend", *backend != old.backend),
@@ -239,6 +245,15 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         ("idle", *idle != old.idle),
         ("control_socket", *control_socket != old.control_socket),
         ("control_group", *control_group != old.control_group),
+        ("slow_path_pps", *slow_path_pps != old.slow_path_pps),
+        (
+            "slow_path_neighbour_pps",
+            *slow_path_neighbour_pps != old.slow_path_neighbour_pps,
+        ),
+        (
+            "slow_path_routing_pps",
+            *slow_path_routing_pps != old.slow_path_routing_pps,
+        ),
     ];
     let differing = differences.iter().filter(|(_, differs)| *differs);
     differing.map(|(key, _)| format!("{key} in [director]")).collect()

@@ -85,6 +85,28 @@ tunnel_checksum = "none"
     ));
 }
 
+#[test]
+fn dpdks_part_reads_back() {
+    let config = parse(
+        r#"
+[director]
+backend = "dpdk"
+slow_path_pps = 77
+[dpdk]
+huge_pages = "off"
+memory_mib = 64
+eal_arguments = ["--log-level=8"]
+[[port]]
+name = "outside"
+device = "0000:3b:00.0"
+mtu = 9000
+vlans = [{ id = 5 }]
+"#,
+    );
+    let text = assert_reads_back(config);
+    assert_eq!(parse(&text).warnings, []);
+}
+
 /// Two addresses of one `[[service]]` of which one was changed: two services, of which one keeps the name.
 #[test]
 fn addresses_that_became_different_are_written_apart() {
