@@ -5,6 +5,8 @@
 
 #[path = "end_to_end/client.rs"]
 mod client;
+#[path = "end_to_end/command_line.rs"]
+mod command_line;
 #[path = "end_to_end/config.rs"]
 mod config;
 #[path = "end_to_end/director.rs"]
