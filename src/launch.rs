@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use tracing::{error, info, warn};
-use ulvs_control::config::{Director, Idle};
+use ulvs_control::config::{Director, Idle, Port};
 use ulvs_control::runtime::WorkerHandle;
 use ulvs_dataplane::conn::connection::Connection;
 use ulvs_dataplane::conn::key::KeyHasher;
@@ -15,6 +15,7 @@ use ulvs_dataplane::counters::Counters;
 use ulvs_dataplane::io::Io;
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::service::Loads;
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::worker::{Mailbox, Mesh, Wake, Worker};
 
@@ -43,7 +44,7 @@ impl Threads {
 /// A sentence that says what to do.
 pub fn launch<I: Io + Send + 'static>(
     director: &Director,
-    ports: usize,
+    ports: &[Port],
     workers: Vec<(I, Wake)>,
     loads: &Arc<Loads>,
 ) -> Result<(Threads, Vec<WorkerHandle>)>
@@ -53,6 +54,7 @@ where
     let cores = pick_cores(director)?;
     let count = workers.len();
     let hasher = KeyHasher::random();
+    let steering = Steering::new(count as u8, ports.iter().map(|port| port.rss));
     let mesh = Mesh::of_sleepers(workers.iter().map(|(_, wake)| Wake::clone(wake)).collect());
     let started = Instant::now();
     let connections = director.connections.div_ceil(count);
@@ -63,11 +65,11 @@ where
     for (number, (io, wake)) in workers.into_iter().enumerate() {
         let settings = Settings {
             worker: number as u8,
-            workers: count as u8,
+            steering,
             connections,
             service_limit: director.service_limit,
             server_limit: director.server_limit,
-            ports,
+            ports: ports.len(),
             hasher,
         };
         let core = cores.get(number).copied();

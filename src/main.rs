@@ -154,7 +154,7 @@ fn run(config: Config, file: &Path) -> Result<()> {
     runtime.block_on(api::refuse_second(&config.director.control_socket))?;
     let opened = backend::open(&config)?;
     let loads = Arc::new(Loads::new(config.director.server_limit));
-    let (threads, workers) = launch::launch(&config.director, opened.ports.len(), opened.workers, &loads)?;
+    let (threads, workers) = launch::launch(&config.director, &config.ports, opened.workers, &loads)?;
     let parts = Parts {
         config,
         ports: opened.ports,

@@ -11,7 +11,8 @@ use ulvs_dataplane::conn::state::{ConnectionState, Direction, PacketEvent};
 use ulvs_dataplane::conn::tcp_state::TcpEvent;
 use ulvs_dataplane::scheduler::{Client, SchedulerKind, SchedulerState, SchedulerTable, compile_table, pick};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, protocol,
+    ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    protocol,
 };
 
 #[derive(Deserialize)]
@@ -146,6 +147,7 @@ impl Director {
             local_v4: Vec::new(),
             local_v6: Vec::new(),
             local_ports: (1024, 65535),
+            ownership: Ownership::Tuple,
         };
         let server_port = match method {
             ForwardingMethod::Nat => case.servers[0].port,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, protocol};
+use ulvs_dataplane::steering::RssFields;
 
 use super::error::ConfigError;
 
@@ -123,6 +124,8 @@ pub struct Port {
     pub mode: PortMode,
     /// Whether the driver writes into our buffers itself.
     pub zero_copy: ZeroCopy,
+    /// What the card hashes to spread packets over the workers.
+    pub rss: RssFields,
     /// Whether frames without a VLAN tag are taken.
     pub untagged: bool,
     /// VLANs whose tagged frames are taken.

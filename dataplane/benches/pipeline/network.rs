@@ -6,7 +6,7 @@ use ulvs_dataplane::address::{Address, Family};
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    ClientAddress, ForwardingMethod, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -86,6 +86,7 @@ fn service(balance: &Balance) -> Service {
             port: true,
         },
         scheduler_table: compile_table(balance.scheduler, &servers).expect("ten servers fit"),
+        ownership: Ownership::after(None, &servers),
         servers,
         client_address: ClientAddress::Hidden,
         local_v4: locals(Family::V4),

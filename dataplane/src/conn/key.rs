@@ -66,12 +66,4 @@ impl KeyHasher {
         let addresses = folded_multiply(a ^ s0, b ^ s1 ^ rest) ^ folded_multiply(c ^ s2, d ^ s3);
         folded_multiply(addresses ^ rest, s4 | 1)
     }
-
-    /// The hash of a client's address and port: decides which worker owns its connections.
-    #[inline]
-    pub fn hash_client(&self, address: &Address, port: u16) -> u64 {
-        let [s0, s1, _, _, s4] = self.0;
-        let (a, b) = address.words();
-        folded_multiply(folded_multiply(a ^ s1, b ^ s0) ^ u64::from(port), s4 | 1)
-    }
 }

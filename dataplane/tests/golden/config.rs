@@ -11,7 +11,7 @@ use ulvs_dataplane::conn::timeouts::Timeouts;
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, protocol,
+    ClientAddress, ForwardingMethod, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, protocol,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -168,6 +168,7 @@ pub struct Director {
     network: Network,
     generation: u64,
     service_slots: HashMap<(u8, SocketAddr), ServiceSlot>,
+    ownerships: HashMap<ServiceSlot, Ownership>,
     server_slots: HashMap<(ServiceSlot, SocketAddr), ServerSlot>,
     last_weights: HashMap<ServerSlot, u32>,
 }
@@ -183,6 +184,7 @@ impl Director {
             case,
             generation: 0,
             service_slots: HashMap::new(),
+            ownerships: HashMap::new(),
             server_slots: HashMap::new(),
             last_weights: HashMap::new(),
         })
@@ -394,6 +396,8 @@ impl Director {
             .rev()
             .map(|server| self.server(slot, config, server));
         let servers: Vec<Server> = servers.collect::<Result<_, _>>()?;
+        let ownership = Ownership::after(self.ownerships.get(&slot).copied(), &servers);
+        self.ownerships.insert(slot, ownership);
         let scheduler: SchedulerKind = config
             .scheduler
             .parse()
@@ -417,6 +421,7 @@ impl Director {
             local_v4,
             local_v6,
             local_ports: ports.ok_or("bad range of ports")?,
+            ownership,
         })
     }
 

@@ -1,9 +1,11 @@
 //! `[[port]]`
 
+use ulvs_dataplane::steering::RssFields;
+
 use super::name::parse_name;
 use crate::config::error::Findings;
 use crate::config::model::{Port, PortMode, Vlan, ZeroCopy};
-use crate::config::names::{PORT_MODES, ZERO_COPIES};
+use crate::config::names::{PORT_MODES, RSS_FIELDS, ZERO_COPIES};
 use crate::config::section::{At, Section};
 use crate::config::source::{Source, Span};
 
@@ -21,6 +23,7 @@ pub struct PortEntry {
     pub interface: Option<At<String>>,
     pub mode: PortMode,
     pub zero_copy: ZeroCopy,
+    pub rss: RssFields,
     pub untagged: bool,
     pub vlans: Vec<VlanEntry>,
 }
@@ -49,6 +52,7 @@ pub fn parse(section: &Section, findings: &mut Findings) -> PortEntry {
         interface,
         mode: section.choice("mode", &PORT_MODES).value,
         zero_copy: section.choice("zero_copy", &ZERO_COPIES).value,
+        rss: section.choice("rss", &RSS_FIELDS).value,
         untagged: section.flag("untagged"),
         complete: section.complete && findings.len() == found_before,
     }
@@ -98,6 +102,7 @@ impl PortEntry {
             interface: interface.clone(),
             mode: self.mode,
             zero_copy: self.zero_copy,
+            rss: self.rss,
             untagged: self.untagged,
             line: source.line_of(self.span.start),
         })

@@ -4,13 +4,15 @@ use super::Kind::{self, Choice, Choices, Flag, Integer, Integers, Section, Secti
 use super::{DefaultValue as Default, Key, Table};
 use crate::config::model::MOST_WORKERS;
 use crate::config::names::{
-    BACKENDS, CLIENT_ADDRESSES, IDLES, METHODS, PORT_MODES, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS, ZERO_COPIES, words,
+    BACKENDS, CLIENT_ADDRESSES, IDLES, METHODS, PORT_MODES, PROTOCOLS, RSS_FIELDS, SCHEDULER_FLAGS, SCHEDULERS,
+    ZERO_COPIES, words,
 };
 
 const BACKEND_WORDS: &[&str] = &words(&BACKENDS);
 const IDLE_WORDS: &[&str] = &words(&IDLES);
 const PORT_MODE_WORDS: &[&str] = &words(&PORT_MODES);
 const ZERO_COPY_WORDS: &[&str] = &words(&ZERO_COPIES);
+const RSS_WORDS: &[&str] = &words(&RSS_FIELDS);
 const PROTOCOL_WORDS: &[&str] = &words(&PROTOCOLS);
 const SCHEDULER_WORDS: &[&str] = &words(&SCHEDULERS);
 const SCHEDULER_FLAG_WORDS: &[&str] = &words(&SCHEDULER_FLAGS);
@@ -101,6 +103,7 @@ pub const PORT: &Table = &Table { name: "[[port]]", keys: &[
     key("mode",      Choice(PORT_MODE_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "how the XDP program is attached"),
     key("zero_copy", Choice(ZERO_COPY_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "whether the driver writes into our buffers itself"),
     key("untagged",  Flag,                          Default::Flag(true),                   "",               "true",                                      "whether frames without a VLAN tag are taken"),
+    key("rss",       Choice(RSS_WORDS),             Default::Text("tuple"),                "",               r#""tuple""#,                                "what the card hashes to spread packets over the workers"),
     key("vlans",     Sections(VLAN),                Default::Empty,                        "",               r#"[{ id = 100, interface = "eth0.100" }]"#, "VLANs whose tagged frames are taken"),
 ] };
 
