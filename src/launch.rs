@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tracing::{error, info, warn};
@@ -21,17 +21,26 @@ use ulvs_dataplane::worker::{Mailbox, Mesh, Wake, Worker};
 
 /// Turns without a frame before a worker goes to sleep.
 const IDLE_TURNS: u32 = 256;
-/// How long it sleeps at most: timers and the heartbeat go on.
+/// How long it sleeps at most: timers and the heartbeat go on. Well below the least `worker_timeout_ms`.
 const SLEEP_MS: u32 = 10;
+
+/// How long workers may take to finish.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The workers' threads.
 pub struct Threads(Vec<JoinHandle<()>>);
 
 impl Threads {
-    /// Waits until all have ended; they must have been told to.
+    /// Waits until all have ended; they must have been told to. One that is stuck is not waited for: it ends with the process.
     pub fn join(self) {
+        let deadline = Instant::now() + STOP_PATIENCE;
         for (number, thread) in self.0.into_iter().enumerate() {
-            if thread.join().is_err() {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                error!("worker {number} is stuck and has not finished; it is cut off");
+            } else if thread.join().is_err() {
                 error!("worker {number} had panicked");
             }
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use ulvs::{backend, launch};
 use ulvs_control::api;
 use ulvs_control::config::{self, Config, ConfigError};
-use ulvs_control::runtime::{self, Parts, Reload};
+use ulvs_control::runtime::{self, Health, Parts, Reload};
 use ulvs_dataplane::service::Loads;
 
 /// The connection tables are worth it.
@@ -161,6 +161,7 @@ fn run(config: Config, file: &Path) -> Result<()> {
         workers,
         loads,
         capture: opened.capture,
+        health: watch::Sender::new(Health::default()),
         reload: Reload {
             wanted,
             load: {

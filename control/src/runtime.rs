@@ -11,7 +11,10 @@
 
 mod announce;
 mod api;
+mod health;
 mod reload;
+mod watch;
+mod watchdog;
 mod workers;
 
 use std::cell::RefCell;
@@ -21,7 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use ulvs_dataplane::address::Address;
@@ -36,6 +39,7 @@ use crate::config::Config;
 use crate::forwarding::{self, OpenPort, RouteCompiler};
 use crate::neighbor::{self, ForwardingFacts, KernelView, REFRESH_PERIOD_MS, WatchError, Watcher};
 
+pub use health::Health;
 pub use reload::Load;
 pub use workers::WorkerHandle;
 
@@ -58,6 +62,8 @@ pub struct Parts {
     pub capture: Option<Box<dyn Capture>>,
     /// How to come to another configuration while it runs.
     pub reload: Reload,
+    /// Tells its subscribers whether the director can serve its virtual addresses.
+    pub health: channel::Sender<Health>,
 }
 
 /// Another configuration for the running director.
@@ -85,7 +91,7 @@ pub enum RuntimeError {
     Capture(String),
     /// A worker has ended.
     #[error(
-        "worker {0} has stopped; this is a defect, its message stands above. The director gives up rather than drop a share of the traffic"
+        "worker {0} has ended; this is a defect, its message stands above. The director ends rather than drop a share of the traffic"
     )]
     WorkerStopped(usize),
 }
@@ -110,6 +116,8 @@ struct Runtime {
     /// What servers' counters stood at when their servers came, where that was not 0.
     counted_before: BTreeMap<ServerSlot, Traffic>,
     started: Instant,
+    watchdog: watchdog::Watchdog,
+    health: channel::Sender<Health>,
 }
 
 type Shared = Rc<RefCell<Runtime>>;
@@ -163,6 +171,8 @@ async fn follow(
 ) -> Result<(), RuntimeError> {
     let mut mailboxes = interval(MAILBOX_PERIOD);
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = interval(shared.borrow().watchdog.period());
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Some(ready);
@@ -184,6 +194,7 @@ async fn follow(
                     sleep(WATCH_PAUSE).await;
                 }
             },
+            _ = watch.tick() => shared.borrow_mut().watch_workers()?,
             _ = refresh.tick() => ask_kernel(shared).await,
             () = reload.wanted.notified() => {
                 shared.borrow_mut().reload(&reload.load);
@@ -238,6 +249,7 @@ impl Runtime {
             timeouts: compile::timeouts(&parts.config.timeouts),
             ..Snapshot::default()
         };
+        let watchdog = watchdog::Watchdog::new(parts.config.director.worker_timeout, parts.workers.len());
         let runtime = Runtime {
             compiler,
             services,
@@ -252,6 +264,8 @@ impl Runtime {
             workers: workers::Workers::new(parts.workers),
             announcements: announce::Announcements::default(),
             settling: None,
+            watchdog,
+            health: parts.health,
             counted_before: BTreeMap::new(),
             started: Instant::now(),
             ports: parts.ports,
@@ -363,9 +377,6 @@ impl Runtime {
 
     /// Takes the workers' messages in. Returns the next hops that they ask for.
     fn read_mailboxes(&mut self) -> Result<Vec<(u32, Address)>, RuntimeError> {
-        if let Some(worker) = self.workers.find_stopped() {
-            return Err(RuntimeError::WorkerStopped(worker));
-        }
         let asked = self.workers.read();
         self.finish_reload();
         self.announcements

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// State timeouts.
     pub timeouts: Timeouts,
+    /// The director does not answer for its virtual addresses: another one should get their traffic. What arrives all the same is balanced.
+    pub has_given_up: bool,
 }
 
 impl Snapshot {

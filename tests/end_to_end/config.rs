@@ -121,7 +121,7 @@ impl Config {
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
-            "[director]\nbackend = \"af_xdp\"\nworkers = {}\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
+            "[director]\nbackend = \"af_xdp\"\nworkers = {}\nworker_timeout_ms = 5000\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
             self.workers, self.control_socket
         );
         text += &format!(

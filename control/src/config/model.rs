@@ -57,6 +57,8 @@ pub struct Director {
     pub frames: u32,
     /// What a worker does when nothing arrives.
     pub idle: Idle,
+    /// How long a worker may not come round before it counts as stuck.
+    pub worker_timeout: Duration,
     /// Absolute path of the control socket.
     pub control_socket: PathBuf,
     /// Name of the unix group that may use the control socket. Whether it exists is only known when it is used.

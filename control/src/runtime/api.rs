@@ -1,7 +1,7 @@
 //! The answers to what `ulvs` asks, out of the runtime's state and the workers' counters.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use ulvs_dataplane::counters::{Counter, Counters, Event};
@@ -30,6 +30,7 @@ pub(super) struct RuntimeBackend(pub(super) Shared);
 impl Backend for RuntimeBackend {
     async fn director(&self) -> Answer<DirectorView> {
         let runtime = self.0.borrow();
+        let health = runtime.health.borrow().clone();
         let mac = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
         Ok(DirectorView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -37,6 +38,7 @@ impl Backend for RuntimeBackend {
             generation: runtime.snapshot.generation,
             uptime_seconds: runtime.started.elapsed().as_secs(),
             connection_table_size: runtime.config.director.connections as u64,
+            given_up: (!health.holds_addresses()).then(|| health.to_string()),
             ports: runtime
                 .ports
                 .iter()
@@ -155,11 +157,12 @@ impl Backend for RuntimeBackend {
 
     async fn workers(&self) -> Answer<Vec<WorkerView>> {
         let runtime = self.0.borrow();
+        let now = Instant::now();
         Ok(runtime
             .workers
             .handles()
             .enumerate()
-            .map(|(index, worker)| worker_view(index, worker))
+            .map(|(index, worker)| worker_view(index, worker, runtime.watchdog.stuck_for(index, now)))
             .collect())
     }
 
@@ -284,7 +287,7 @@ impl Runtime {
     }
 }
 
-fn worker_view(index: usize, worker: &WorkerHandle) -> WorkerView {
+fn worker_view(index: usize, worker: &WorkerHandle, stuck_for: Option<Duration>) -> WorkerView {
     let counters = &worker.counters;
     let loops = counters.loops.get();
     WorkerView {
@@ -307,6 +310,7 @@ fn worker_view(index: usize, worker: &WorkerHandle) -> WorkerView {
         frames_free: counters.frames_free.get(),
         frames_total: counters.frames_total.get(),
         table_full: counters.dropped(DropReason::TableFull).get() + counters.event(Event::StatelessForwarded).get(),
+        stuck_milliseconds: stuck_for.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

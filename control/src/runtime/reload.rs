@@ -33,6 +33,12 @@ pub(super) struct Settling {
     changes: String,
 }
 
+impl Settling {
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
 impl Runtime {
     /// Loads the configuration file and puts it to use. Whatever is wrong is logged, and then nothing has changed.
     pub(super) fn reload(&mut self, load: &Load) {
@@ -56,6 +62,10 @@ impl Runtime {
     fn change_to(&mut self, config: Config) -> Result<(), String> {
         if let Some(reason) = needs_restart(&self.config, &config) {
             return Err(reason);
+        }
+        let health = self.health.borrow().clone();
+        if !health.holds_addresses() {
+            return Err(format!("{health}, and a change is made by all workers or none"));
         }
         let compiled = self.compiler.prepare(&config).map_err(|error| error.to_string())?;
         let services = compiled.services();
@@ -121,9 +131,12 @@ impl Runtime {
         if let Err(error) = self.update_capture() {
             warn!("{error}");
         }
-        let interfaces = self.snapshot.interfaces.all();
-        self.announcements
-            .begin(Instant::now(), &settling.new_addresses, interfaces);
+        // What is given up is announced, all of it, when it is taken back.
+        if self.health.borrow().holds_addresses() {
+            let interfaces = self.snapshot.interfaces.all();
+            self.announcements
+                .begin(Instant::now(), &settling.new_addresses, interfaces);
+        }
         info!("reloaded, generation {}: {}", settling.generation, settling.changes);
     }
 
@@ -185,6 +198,7 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         server_limit,
         frames,
         idle,
+        worker_timeout,
         control_socket,
         control_group,
     } = new;
@@ -197,6 +211,7 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         ("server_limit", *server_limit != old.server_limit),
         ("frames", *frames != old.frames),
         ("idle", *idle != old.idle),
+        ("worker_timeout_ms", *worker_timeout != old.worker_timeout),
         ("control_socket", *control_socket != old.control_socket),
         ("control_group", *control_group != old.control_group),
     ];

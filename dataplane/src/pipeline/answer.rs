@@ -5,6 +5,7 @@ use crate::address::{Address, Family};
 use crate::forward::reply::{self, OwnError};
 use crate::io::Frame;
 use crate::parse::Packet;
+use crate::snapshot::OwnedAddress;
 use crate::time::Time;
 use crate::verdict::{DropReason, PuntReason, ReplyKind, Verdict};
 use crate::wire::ethernet;
@@ -43,8 +44,10 @@ impl RateLimit {
 /// An ARP request: answered when it asks for an address of ours.
 pub(super) fn arp<F: Frame>(context: &Context<'_>, frame: &mut F, at: usize) -> Outcome {
     let target = reply::arp_target(frame.head(), at);
-    if context.snapshot.interfaces.owned(&target).is_none() {
-        return Outcome::Done(Verdict::Punt(PuntReason::Arp));
+    match context.snapshot.interfaces.owned(&target) {
+        None => return Outcome::Done(Verdict::Punt(PuntReason::Arp)),
+        Some(OwnedAddress::Virtual) if context.snapshot.has_given_up => return DropReason::GivenUp.into(),
+        Some(_) => {}
     }
     match reply::arp(
         frame,
@@ -62,8 +65,10 @@ pub(super) fn solicitation<F: Frame>(context: &Context<'_>, frame: &mut F, packe
         Ok(target) => target,
         Err(reason) => return reason.into(),
     };
-    if context.snapshot.interfaces.owned(&target).is_none() {
-        return Outcome::Done(Verdict::Punt(PuntReason::NeighbourDiscovery));
+    match context.snapshot.interfaces.owned(&target) {
+        None => return Outcome::Done(Verdict::Punt(PuntReason::NeighbourDiscovery)),
+        Some(OwnedAddress::Virtual) if context.snapshot.has_given_up => return DropReason::GivenUp.into(),
+        Some(_) => {}
     }
     match reply::advertisement(
         frame,

@@ -51,6 +51,9 @@ pub struct Case {
     /// MACs that are nobody's neighbours.
     #[serde(default)]
     stations: BTreeMap<String, String>,
+    /// Whether the director has given its virtual addresses up.
+    #[serde(default)]
+    given_up: bool,
     #[serde(default)]
     local_pool: Vec<LocalPool>,
     #[serde(default)]
@@ -83,6 +86,7 @@ struct Change {
     service: Option<Vec<ServiceConfig>>,
     unresolved: Option<Vec<String>>,
     route: Option<Vec<Route>>,
+    given_up: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -271,6 +275,9 @@ impl Director {
         if let Some(services) = change.service {
             self.case.service = services;
         }
+        if let Some(given_up) = change.given_up {
+            self.case.given_up = given_up;
+        }
         if let Some(unresolved) = change.unresolved {
             self.case.unresolved = unresolved;
         }
@@ -293,6 +300,7 @@ impl Director {
             interfaces: Arc::new(self.owned(interfaces, &services)?),
             services: Arc::new(Services::new(services)),
             timeouts: Timeouts::default(),
+            has_given_up: self.case.given_up,
         }))
     }
 

@@ -77,6 +77,7 @@ pub const DIRECTOR: &Table = &Table { name: "[director]", keys: &[
     key("server_limit",   Integer { min: 1, max: 1 << 22 },       Default::Integer(65536),              "servers",        "65536",                    "the most real servers, all services together"),
     key("frames",         Integer { min: 0, max: 1 << 24 },       Default::Integer(0),                  "packet buffers", "0",                        "per worker and port; 0 has it computed"),
     key("idle",           Choice(IDLE_WORDS),                     Default::Text("sleep"),               "",               r#""sleep""#,               "what a worker does when nothing arrives"),
+    key("worker_timeout_ms", Integer { min: 50, max: 60_000 },    Default::Integer(100),                "milliseconds",   "100",                      "after which a worker that does not come round counts as stuck"),
     key("control_socket", Text,                                   Default::Text("/run/ulvs/ulvs.sock"), "",               r#""/run/ulvs/ulvs.sock""#, "where the command line reaches the director"),
     key("control_group",  Text,                                   Default::Text("root"),                "",               r#""root""#,                "unix group that may use the control socket"),
 ] };
