@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use tracing::{error, info, warn};
 use ulvs_control::config::{Director, Idle, Port};
 use ulvs_control::runtime::WorkerHandle;
-use ulvs_dataplane::conn::connection::Connection;
 use ulvs_dataplane::conn::key::KeyHasher;
+use ulvs_dataplane::conn::table::Table;
 use ulvs_dataplane::counters::Counters;
 use ulvs_dataplane::io::Io;
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
@@ -67,7 +67,7 @@ where
     let mesh = Mesh::of_sleepers(workers.iter().map(|(_, wake)| Wake::clone(wake)).collect());
     let started = Instant::now();
     let connections = director.connections.div_ceil(count);
-    let table_mib = (connections * (size_of::<Connection>() + 2 * 64 / 5)) >> 20;
+    let table_mib = Table::memory_for(connections) >> 20;
     info!("{count} workers, {connections} connections each (about {table_mib} MiB)");
     let mut threads = Vec::new();
     let mut handles = Vec::new();

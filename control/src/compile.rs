@@ -287,6 +287,7 @@ impl Compiler {
             weight: server.weight,
             last_weight,
             method: server.method,
+            tunnel: server.tunnel,
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,
         })

@@ -2,11 +2,12 @@
 
 use crate::address::{Address, Family};
 use crate::conn::key::Key;
+use crate::conn::sctp_state::SctpEvent;
 use crate::io::Frame;
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
-use crate::wire::{arp, ethernet, get_bytes, get_u16, get_u32, icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{arp, ethernet, get_bytes, get_u16, get_u32, icmp, ipv4, ipv6, sctp, tcp, udp};
 
 /// What a fragment header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +27,13 @@ pub struct Packet {
     pub key: Key,
     /// Where the IP header starts; the link-layer header is what lies before.
     pub ip: usize,
-    /// Where the TCP, UDP or ICMP header starts (or a later fragment's data).
+    /// Where the TCP, UDP, SCTP or ICMP header starts (or a later fragment's data).
     pub transport: usize,
     /// Bytes from the IP header to the end of the packet, padding left out.
     pub ip_length: usize,
     /// Address family.
     pub family: Family,
-    /// TCP flags, 0 for others.
+    /// TCP flags; with SCTP the event ([`SctpEvent::to_flags`]); 0 for others.
     pub tcp_flags: u8,
     /// Time to live or hop limit.
     pub ttl: u8,
@@ -40,7 +41,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// Set for all fragments.
     pub fragment: Option<Fragment>,
-    /// The transport checksum is that of the pseudo-header only: the sender left the rest to hardware that never saw it.
+    /// The transport checksum is that of the pseudo-header only: the sender left the rest to hardware that never saw it. With
+    /// SCTP: it is missing for the same reason.
     pub partial_checksum: bool,
 }
 
@@ -87,7 +89,7 @@ impl Packet {
 /// What a frame turned out to be. For the three kinds of packets, a [`Packet`] beside this says more.
 #[derive(Clone, Copy, Debug)]
 pub enum Parsed {
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     Packet,
     /// ICMP or ICMPv6, header present.
     Icmp,
@@ -387,13 +389,16 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
 
 #[inline]
 fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
-    let is_balanced = matches!(packet.key.protocol, protocol::TCP | protocol::UDP | protocol::ICMP);
+    let is_balanced = matches!(
+        packet.key.protocol,
+        protocol::TCP | protocol::UDP | protocol::ICMP | protocol::SCTP
+    );
     if is_balanced && is_group(&packet.key.destination) {
         return Parsed::Drop(DropReason::MartianDestination);
     }
     if packet.is_later_fragment() {
         return match packet.key.protocol {
-            protocol::TCP | protocol::UDP => Parsed::Packet,
+            protocol::TCP | protocol::UDP | protocol::SCTP => Parsed::Packet,
             protocol::ICMP | protocol::ICMPV6 => Parsed::Drop(DropReason::FragmentedIcmp),
             _ => Parsed::Punt(PuntReason::OtherProtocol),
         };
@@ -429,6 +434,7 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
             }
             udp::CHECKSUM
         }
+        protocol::SCTP => return sctp_packet(transport, packet, may_be_partial),
         protocol::ICMP if packet.family == Family::V4 => return icmp_message(transport, packet),
         protocol::ICMPV6 if packet.family == Family::V6 => return icmp_message(transport, packet),
         _ => return Parsed::Punt(PuntReason::OtherProtocol),
@@ -447,6 +453,19 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
         let no_checksum = packet.key.protocol == protocol::UDP && stored == 0;
         packet.partial_checksum = stored == pseudo && !no_checksum;
     }
+    Parsed::Packet
+}
+
+#[cold]
+fn sctp_packet(transport: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
+    let Some(deciding) = sctp::deciding_chunk(transport) else {
+        return Parsed::Drop(DropReason::BadTransportHeader);
+    };
+    packet.tcp_flags = SctpEvent::from_chunk(deciding).to_flags();
+    packet.key.source_port = get_u16(transport, 0);
+    packet.key.destination_port = get_u16(transport, 2);
+    let is_missing = get_u32(transport, sctp::CHECKSUM) == 0;
+    packet.partial_checksum = may_be_partial && is_missing && packet.fragment.is_none();
     Parsed::Packet
 }
 

@@ -233,7 +233,7 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    /// A TCP or UDP packet whose ports are known.
+    /// A TCP, UDP or SCTP packet whose ports are known.
     #[inline(always)]
     fn packet(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet, hash: u64) -> Outcome {
         match self.table.find(hash, &packet.key) {

@@ -139,7 +139,10 @@ impl Steering {
     /// The owners of replies that differ from this one in the local port only.
     #[inline]
     pub fn replies(&self, reply: &Key) -> Replies {
-        let (without_port, port_at) = if self.by_destination {
+        let (without_port, port_at) = if self.workers == 1 {
+            // All are its own.
+            (0, 0)
+        } else if self.by_destination {
             TOEPLITZ.side_without_port(&reply.destination)
         } else {
             TOEPLITZ.tuple_without_destination_port(reply)

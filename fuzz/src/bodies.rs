@@ -13,6 +13,7 @@ use ulvs_dataplane::pipeline::{Pipeline, Redirected, SPARE_FRAMES, Settings};
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
     ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -133,6 +134,7 @@ fn service(number: u32, revision: u64, choice: u16) -> Service {
             method,
             upper_threshold: 0,
             lower_threshold: 0,
+            tunnel: TunnelType::Ipip,
         })
         .collect();
     let scheduler = SchedulerKind::ALL[number as usize % SchedulerKind::ALL.len()];

@@ -13,6 +13,7 @@ use ulvs_control::api::protocol::{ConnectionFilter, ErrorCode, SCHEMA_VERSION, S
 use ulvs_control::api::views::{ConnectionView, ServiceView};
 use ulvs_control::api::{Client, ClientError};
 
+use super::doctor::Doctor;
 use super::{PROGRAM, default_socket, ipvsadm};
 use show::Shown;
 
@@ -48,6 +49,8 @@ enum Command {
     Workers(Output),
     /// The director: version, generation, ports
     Status(Output),
+    /// What is right and wrong with this box, and what to run; needs no director. Exit status 1 if something is wrong
+    Doctor(Doctor),
     /// ipvsadm's own command line and output, for scripts (also under the name ipvsadm)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -142,6 +145,9 @@ impl Ulvs {
         if let Command::Ipvsadm { arguments } = self.command {
             return ipvsadm::run("ipvsadm", arguments, &socket, out, err);
         }
+        if let Command::Doctor(doctor) = self.command {
+            return doctor.run(socket, out);
+        }
         let outcome = Client::connect(&socket, PROGRAM)
             .map_err(Failure::from)
             .and_then(|mut client| self.command.run(&mut client, out));
@@ -167,7 +173,7 @@ impl Command {
             Command::Workers(output) => print(&client.workers()?, "workers", &output, out),
             Command::Status(output) => print(&client.director()?, "director", &output, out),
             // Dealt with before a connection is made.
-            Command::Ipvsadm { .. } => Ok(()),
+            Command::Doctor(_) | Command::Ipvsadm { .. } => Ok(()),
         }
     }
 }

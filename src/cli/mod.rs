@@ -1,6 +1,7 @@
 //! The command line: `ulvs`, and `ipvsadm` when it is called by that name.
 
 mod commands;
+mod doctor;
 pub mod ipvsadm;
 mod table;
 

@@ -1,6 +1,7 @@
 //! The command line end to end: the real `ulvs` against a director's API on a socket in a temporary directory.
 
 mod director;
+mod doctor;
 mod ipvsadm;
 mod permission;
 mod show;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, protocol};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
 use ulvs_dataplane::steering::RssFields;
 
 use super::error::ConfigError;
@@ -185,7 +185,7 @@ pub struct LocalPool {
 pub struct VirtualService {
     /// The given name, shared by all addresses of one `[[service]]`; else made of protocol and address.
     pub name: String,
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// Virtual address.
     pub address: Address,
@@ -216,6 +216,8 @@ pub struct RealServer {
     pub weight: u32,
     /// Forwarding method.
     pub method: ForwardingMethod,
+    /// The kind of tunnel, for TUN.
+    pub tunnel: TunnelType,
     /// Connections at which it counts as overloaded; 0: no limit.
     pub upper_threshold: u32,
     /// Connections below which it stops being overloaded; 0: three quarters of the upper one.
@@ -231,6 +233,8 @@ pub enum Protocol {
     Tcp,
     /// UDP
     Udp,
+    /// SCTP
+    Sctp,
 }
 
 impl Protocol {
@@ -239,6 +243,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => protocol::TCP,
             Protocol::Udp => protocol::UDP,
+            Protocol::Sctp => protocol::SCTP,
         }
     }
 }
@@ -248,6 +253,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The words of the file for the values of the program, spelled as in ipvsadm where ipvsadm has a word.
 
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags};
 use ulvs_dataplane::steering::RssFields;
 
 use super::model::{Backend, Idle, PortMode, Protocol, ZeroCopy};
@@ -45,17 +45,18 @@ pub const RSS_FIELDS: Words<RssFields, 3> = [
 ];
 
 /// `service.protocol`
-pub const PROTOCOLS: Words<Protocol, 2> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+pub const PROTOCOLS: Words<Protocol, 3> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 /// `service.scheduler`
-pub const SCHEDULERS: Words<SchedulerKind, 6> = [
-    ("rr", SchedulerKind::Rr),
-    ("wrr", SchedulerKind::Wrr),
-    ("lc", SchedulerKind::Lc),
-    ("wlc", SchedulerKind::Wlc),
-    ("sh", SchedulerKind::Sh),
-    ("mh", SchedulerKind::Mh),
-];
+pub const SCHEDULERS: Words<SchedulerKind, { SchedulerKind::ALL.len() }> = {
+    let mut words = [("", SchedulerKind::Rr); SchedulerKind::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = (SchedulerKind::ALL[at].name(), SchedulerKind::ALL[at]);
+        at += 1;
+    }
+    words
+};
 
 /// What a word of `scheduler_flags` switches on, and for which scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +77,7 @@ const FALLBACK: SchedulerFlags = SchedulerFlags {
 };
 
 /// `service.scheduler_flags`
-pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
+pub const SCHEDULER_FLAGS: Words<FlagWord, 5> = [
     (
         "sh-port",
         FlagWord {
@@ -105,6 +106,13 @@ pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
             sets: FALLBACK,
         },
     ),
+    (
+        "conhash-port",
+        FlagWord {
+            scheduler: SchedulerKind::Conhash,
+            sets: PORT,
+        },
+    ),
 ];
 
 /// `service.method`, `service.server.method`
@@ -113,6 +121,31 @@ pub const METHODS: Words<ForwardingMethod, 4> = [
     ("dr", ForwardingMethod::DirectRouting),
     ("tun", ForwardingMethod::Tunnel),
     ("fullnat", ForwardingMethod::FullNat),
+];
+
+/// A kind of tunnel, without what goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelWord {
+    /// IP in IP
+    Ipip,
+    /// Generic UDP encapsulation
+    Gue,
+    /// Generic routing encapsulation
+    Gre,
+}
+
+/// `service.tunnel`, `service.server.tunnel`
+pub const TUNNELS: Words<TunnelWord, 3> = [
+    ("ipip", TunnelWord::Ipip),
+    ("gue", TunnelWord::Gue),
+    ("gre", TunnelWord::Gre),
+];
+
+/// `service.tunnel_checksum`, `service.server.tunnel_checksum`
+pub const TUNNEL_CHECKSUMS: Words<GueChecksum, 3> = [
+    ("none", GueChecksum::None),
+    ("full", GueChecksum::Full),
+    ("remote", GueChecksum::Remote),
 ];
 
 /// `service.client_address`

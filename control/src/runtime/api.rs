@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use ulvs_dataplane::counters::{Counter, Counters, Event};
 use ulvs_dataplane::io::PortIndex;
-use ulvs_dataplane::service::{ForwardingMethod, Server, ServerSlot, Service, protocol};
+use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, Server, ServerSlot, Service, TunnelType, protocol};
 use ulvs_dataplane::snapshot::RouteLookup;
 use ulvs_dataplane::verdict::{DropReason, PuntReason, ReplyKind};
 use ulvs_dataplane::worker::ConnectionRow;
@@ -213,16 +213,11 @@ impl Runtime {
 
     fn server_view(&self, server: &Server) -> ServerView {
         let load = self.loads.get(server.slot);
-        let tunnel = TunnelView {
-            kind: TunnelKind::Ipip,
-            port: 0,
-            checksum: TunnelChecksum::None,
-        };
         ServerView {
             address: server.address.into(),
             port: server.port,
             method: method_view(server.method),
-            tunnel: (server.method == ForwardingMethod::Tunnel).then_some(tunnel),
+            tunnel: (server.method == ForwardingMethod::Tunnel).then(|| tunnel_view(server.tunnel)),
             weight: server.weight,
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,
@@ -333,10 +328,28 @@ fn connection_view(row: &ConnectionRow, worker: usize) -> ConnectionView {
 }
 
 fn protocol_view(number: u8) -> Protocol {
-    if number == protocol::UDP {
-        Protocol::Udp
-    } else {
-        Protocol::Tcp
+    match number {
+        protocol::UDP => Protocol::Udp,
+        protocol::SCTP => Protocol::Sctp,
+        _ => Protocol::Tcp,
+    }
+}
+
+fn tunnel_view(tunnel: TunnelType) -> TunnelView {
+    let (kind, port, checksum) = match tunnel {
+        TunnelType::Ipip => (TunnelKind::Ipip, 0, GueChecksum::None),
+        TunnelType::Gue { port, checksum } => (TunnelKind::Gue, port, checksum),
+        TunnelType::Gre { checksum: true } => (TunnelKind::Gre, 0, GueChecksum::Full),
+        TunnelType::Gre { checksum: false } => (TunnelKind::Gre, 0, GueChecksum::None),
+    };
+    TunnelView {
+        kind,
+        port,
+        checksum: match checksum {
+            GueChecksum::None => TunnelChecksum::None,
+            GueChecksum::Full => TunnelChecksum::Full,
+            GueChecksum::Remote => TunnelChecksum::Remote,
+        },
     }
 }
 

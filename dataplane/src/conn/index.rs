@@ -45,6 +45,12 @@ const EMPTY_BUCKET: Bucket = Bucket {
     next: NO_BUCKET,
 };
 
+/// Buckets that keys hash to, and spare ones.
+fn bucket_counts(keys: usize) -> (usize, usize) {
+    let main = (keys / 5).max(16).next_power_of_two();
+    (main, main / 4)
+}
+
 /// The buckets are all in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexFull;
@@ -94,8 +100,7 @@ impl Bucket {
 impl Index {
     /// Room for `keys` keys at about five to a bucket, and a quarter more buckets for overflow.
     pub fn new(keys: usize) -> Index {
-        let main = (keys / 5).max(16).next_power_of_two();
-        let spare = main / 4;
+        let (main, spare) = bucket_counts(keys);
         let mut buckets = vec![EMPTY_BUCKET; main + spare].into_boxed_slice();
         for at in main..main + spare {
             buckets[at].next = if at + 1 < main + spare {
@@ -109,6 +114,12 @@ impl Index {
             mask: main - 1,
             free: main as u32,
         }
+    }
+
+    /// Bytes that an index for `keys` keys will occupy.
+    pub fn memory_for(keys: usize) -> usize {
+        let (main, spare) = bucket_counts(keys);
+        (main + spare) * size_of::<Bucket>()
     }
 
     /// Bytes that the index occupies.

@@ -57,17 +57,27 @@ impl Default for Connection {
     }
 }
 
+/// Connections that a table really has room for when it is asked for `capacity`.
+fn clamped(capacity: usize) -> usize {
+    capacity.clamp(16, Reference::LIMIT as usize)
+}
+
+/// A connection has a key for each direction at most.
+fn keys_of(capacity: usize) -> usize {
+    capacity * 2
+}
+
 impl Table {
     /// A table for `capacity` connections (at least 16), all memory taken now.
     pub fn new(capacity: usize, hasher: KeyHasher, now_tick: u32) -> Table {
-        let capacity = capacity.clamp(16, Reference::LIMIT as usize);
+        let capacity = clamped(capacity);
         let mut entries = vec![Connection::default(); capacity].into_boxed_slice();
         for (at, entry) in entries.iter_mut().enumerate() {
             entry.timer.next = if at + 1 < capacity { at as u32 + 1 } else { NONE };
         }
         Table {
             entries,
-            index: Index::new(capacity * 2),
+            index: Index::new(keys_of(capacity)),
             wheel: Wheel::new(now_tick),
             hasher,
             free: 0,
@@ -94,6 +104,12 @@ impl Table {
     /// Connections that fit.
     pub fn capacity(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Bytes that a table for `capacity` connections will occupy.
+    pub fn memory_for(capacity: usize) -> usize {
+        let capacity = clamped(capacity);
+        capacity * size_of::<Connection>() + Index::memory_for(keys_of(capacity))
     }
 
     /// Bytes that the table occupies.

@@ -1,5 +1,6 @@
 //! How long a connection lives without a packet, by its state.
 
+use super::sctp_state::SctpState;
 use super::tcp_state::TcpState;
 use super::udp_state::UdpState;
 
@@ -8,6 +9,7 @@ use super::udp_state::UdpState;
 pub struct Timeouts {
     tcp_s: [u32; TcpState::COUNT],
     udp_s: u32,
+    sctp_s: [u32; SctpState::COUNT],
 }
 
 /// Seconds of a connection that is made but whose first packet has not set a state yet.
@@ -23,6 +25,8 @@ impl Default for Timeouts {
             //      NO  ES   SS   SR  FW   TW   CL  CW  LA  LI   SA
             tcp_s: [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120],
             udp_s: 300,
+            //       NO  I1 IN  CS  CR  CW  CO  CE  ES   SS  SR  SA  RJ CL
+            sctp_s: [2, 4, 61, 61, 61, 61, 61, 61, 900, 61, 61, 61, 4, 61],
         }
     }
 }
@@ -38,6 +42,12 @@ impl Timeouts {
     #[inline]
     pub fn udp(&self, UdpState::Normal: UdpState) -> u32 {
         self.udp_s
+    }
+
+    /// Seconds in an SCTP state. They are the kernel's; `ipvsadm --set` does not reach them.
+    #[inline]
+    pub fn sctp(&self, state: SctpState) -> u32 {
+        self.sctp_s[state as usize]
     }
 
     /// Sets the seconds in one TCP state; at least 1, at most [`TIMEOUT_MAX_S`].

@@ -1,5 +1,6 @@
 //! The changes that forwarding methods are made of. Each keeps lengths, checksums and the offsets in [`Packet`] right.
 
+use super::sctp;
 use crate::address::Family;
 use crate::conn::key::Key;
 use crate::io::Frame;
@@ -53,6 +54,9 @@ pub fn finish_checksum<F: Frame>(frame: &mut F, packet: &Packet, force: bool) {
     if !packet.partial_checksum && !force {
         return;
     }
+    if packet.key.protocol == protocol::SCTP {
+        return sctp::finish_checksum(frame, packet);
+    }
     let at = packet.transport + checksum_offset(packet.key.protocol);
     put_u16(frame.head_mut(), at, 0);
     let (source, destination) = addresses(frame.head(), packet);
@@ -69,13 +73,23 @@ pub fn finish_checksum<F: Frame>(frame: &mut F, packet: &Packet, force: bool) {
 
 /// The sum of everything behind the IP header, over all segments, without a pseudo-header.
 pub fn sum_of_transport<F: Frame>(frame: &F, packet: &Packet) -> Sum {
-    let mut left = packet.transport_length();
-    let head = &frame.head()[packet.transport..];
-    sum_of_pieces(std::iter::once(head).chain(frame.tail()).map_while(|piece| {
+    sum_of_packet(frame, packet.transport, packet.transport_length())
+}
+
+/// The sum of `length` bytes from `at` on, over all segments.
+pub fn sum_of_packet<F: Frame>(frame: &F, at: usize, length: usize) -> Sum {
+    sum_of_pieces(pieces(frame, at, length))
+}
+
+/// `length` bytes from `at` on, as they lie in the segments.
+pub fn pieces<F: Frame>(frame: &F, at: usize, length: usize) -> impl Iterator<Item = &[u8]> {
+    let mut left = length;
+    let head = &frame.head()[at..];
+    std::iter::once(head).chain(frame.tail()).map_while(move |piece| {
         let piece = &piece[..piece.len().min(left)];
         left -= piece.len();
         (!piece.is_empty()).then_some(piece)
-    }))
+    })
 }
 
 fn addresses(bytes: &[u8], packet: &Packet) -> (crate::address::Address, crate::address::Address) {
@@ -101,7 +115,7 @@ pub fn decrement_ttl<F: Frame>(frame: &mut F, packet: &mut Packet) {
 /// made then.
 ///
 /// # Errors
-/// `NoUdpChecksum`, `NoHeadroom`.
+/// `NoUdpChecksum`, `SctpFragment`, `NoHeadroom`.
 #[inline(always)]
 pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identification: u16) -> Result<(), DropReason> {
     // The addresses stand in the IPv4 header's checksum and in the transport's, the ports only in that.
@@ -115,8 +129,12 @@ pub fn rewrite<F: Frame>(frame: &mut F, packet: &mut Packet, new: &Key, identifi
         let bytes = frame.head_mut();
         tcp::put_ports(&mut bytes[packet.transport..], new.source_port, new.destination_port);
     }
-    let delta = addresses.plus(sum_of_ports(new)).minus(sum_of_ports(&packet.key));
-    patch_transport_checksum(frame, packet, delta);
+    if packet.key.protocol == protocol::SCTP {
+        sctp::patch_checksum(frame, packet, new)?;
+    } else {
+        let delta = addresses.plus(sum_of_ports(new)).minus(sum_of_ports(&packet.key));
+        patch_transport_checksum(frame, packet, delta);
+    }
     packet.key = *new;
     Ok(())
 }

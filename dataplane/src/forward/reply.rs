@@ -7,7 +7,7 @@ use crate::service::protocol;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac};
-use crate::wire::{arp, get_u16, icmp, ipv4, ipv6, put_u16, put_u32, tcp, udp};
+use crate::wire::{arp, get_u16, icmp, ipv4, ipv6, put_u16, put_u32, sctp, tcp, udp};
 
 /// TTL of our own packets, as Linux has it.
 const OWN_TTL: u8 = 64;
@@ -319,13 +319,13 @@ fn describe(error: OwnError, family: Family) -> (u8, u8, u32) {
 /// A sender that left its checksum unfinished must not see the unfinished one in the quotation as if we had broken it; Linux compares ports and sequence only, but
 /// a capture would mislead. Finishing it is cheap here: errors are rare.
 fn restore_partial_checksum<F: Frame>(frame: &mut F, packet: &Packet) {
-    let has_checksum = matches!(packet.key.protocol, protocol::TCP | protocol::UDP);
-    let needed = if packet.key.protocol == protocol::TCP {
-        tcp::HEADER
-    } else {
-        udp::HEADER
+    let needed = match packet.key.protocol {
+        protocol::TCP => tcp::HEADER,
+        protocol::UDP => udp::HEADER,
+        protocol::SCTP => sctp::HEADER,
+        _ => return,
     };
-    if packet.partial_checksum && has_checksum && frame.head().len() >= packet.transport + needed {
+    if packet.partial_checksum && frame.head().len() >= packet.transport + needed {
         super::edit::finish_checksum(frame, packet, false);
     }
 }

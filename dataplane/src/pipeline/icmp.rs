@@ -64,12 +64,13 @@ impl<F: Frame> Pipeline<F> {
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
+            let kind = self.servers[connection.server_slot.0 as usize].tunnel;
             let outcome = self.send_unchanged(
                 context.snapshot,
                 frame,
                 packet,
                 hop,
-                is_tunnel.then_some(connection.server),
+                is_tunnel.then_some((connection.server, kind)),
             );
             return self.delivered(outcome);
         }

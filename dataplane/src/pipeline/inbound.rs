@@ -4,16 +4,18 @@ use super::{Context, Outcome, Pipeline};
 use crate::address::{Address, Family};
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::key::Key;
+use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::{Direction, PacketEvent};
 use crate::conn::tcp_state::TcpEvent;
 use crate::conn::wheel;
 use crate::counters::Event;
 use crate::forward::client_address::{self, Inserted};
 use crate::forward::reply::OwnError;
+use crate::forward::tunnel::Tunnel;
 use crate::forward::{edit, fragment, tunnel};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::service::{ForwardingMethod, protocol};
+use crate::service::{ForwardingMethod, TunnelType, protocol};
 use crate::snapshot::{HopIndex, Snapshot};
 use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
@@ -50,11 +52,13 @@ impl<F: Frame> Pipeline<F> {
         };
         let connection = self.table.get(index);
         let (method, server, slot) = (connection.method, connection.server, connection.server_slot);
-        if !self.servers[slot.0 as usize].is_available {
+        let facts = &self.servers[slot.0 as usize];
+        if !facts.is_available {
             return DropReason::ServerRemoved.into();
         }
+        let kind = facts.tunnel;
         let growth = match method {
-            ForwardingMethod::Tunnel => tunnel::overhead(&server) as isize,
+            ForwardingMethod::Tunnel => tunnel::overhead(&server, kind) as isize,
             _ => edit::growth(packet, server.family()),
         };
         if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
@@ -90,7 +94,7 @@ impl<F: Frame> Pipeline<F> {
             }
             ForwardingMethod::Tunnel => {
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(context.snapshot, frame, packet, hop, Some(server))
+                self.send_unchanged(context.snapshot, frame, packet, hop, Some((server, kind)))
             }
             ForwardingMethod::Nat | ForwardingMethod::FullNat => {
                 let to_server = self.table.get(index).outbound_key().reversed();
@@ -215,6 +219,9 @@ impl<F: Frame> Pipeline<F> {
         let Some(next_hop) = snapshot.routes.hop(hop) else {
             return DropReason::NoRoute.into();
         };
+        if packet.key.protocol == protocol::SCTP {
+            return DropReason::SctpFragment.into();
+        }
         if let Err(reason) = edit::complete_checksum(frame, packet) {
             return reason.into();
         }
@@ -233,16 +240,16 @@ impl<F: Frame> Pipeline<F> {
         self.sent_in_pieces(frame, next_hop.port, cut)
     }
 
-    /// DR and TUN: the packet itself stays as it is; with a tunnel's end, an outer header goes in front.
+    /// DR and TUN: the packet itself stays as it is; with a tunnel's end and kind, outer headers go in front.
     pub(super) fn send_unchanged(
         &mut self,
         snapshot: &Snapshot,
         frame: &mut F,
         packet: &mut Packet,
         hop: HopIndex,
-        tunnel_to: Option<Address>,
+        tunnel_to: Option<(Address, TunnelType)>,
     ) -> Outcome {
-        let Some(server) = tunnel_to else {
+        let Some((server, kind)) = tunnel_to else {
             return self.send(snapshot, frame, packet, hop);
         };
         let Some(next_hop) = snapshot.routes.hop(hop) else {
@@ -256,13 +263,14 @@ impl<F: Frame> Pipeline<F> {
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server));
+        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server, kind));
+        let tunnel = Tunnel { source, server, kind };
         if packet.ip_length > limit && packet.dont_fragment {
             return DropReason::TooBig.into();
         }
         if packet.ip_length <= limit {
             self.identification = self.identification.wrapping_add(1);
-            if let Err(reason) = tunnel::encapsulate(frame, packet, &source, &server, self.identification) {
+            if let Err(reason) = tunnel::encapsulate(frame, packet, &tunnel, self.identification) {
                 return reason.into();
             }
             return self.send(snapshot, frame, packet, hop);
@@ -272,7 +280,7 @@ impl<F: Frame> Pipeline<F> {
         let queue = &mut output.transmit[usize::from(next_hop.port.0)];
         let cut = fragment::split(frame, packet, limit, &mut output.spare, |mut piece, mut own| {
             *identification = identification.wrapping_add(1);
-            let sent = tunnel::encapsulate(&mut piece, &mut own, &source, &server, *identification)
+            let sent = tunnel::encapsulate(&mut piece, &mut own, &tunnel, *identification)
                 .and_then(|()| edit::send_to(&mut piece, &mut own, next_hop));
             match sent {
                 Ok(()) => queue.push(piece),
@@ -338,6 +346,7 @@ fn fits(mtu: u16, growth: isize) -> usize {
 fn event_of(packet: &Packet) -> PacketEvent {
     match packet.key.protocol {
         protocol::TCP => PacketEvent::Tcp(TcpEvent::from_flags(packet.tcp_flags)),
+        protocol::SCTP => PacketEvent::Sctp(SctpEvent::from_flags(packet.tcp_flags)),
         _ => PacketEvent::Udp,
     }
 }

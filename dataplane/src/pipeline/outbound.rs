@@ -50,7 +50,7 @@ impl<F: Frame> Pipeline<F> {
         let Some(mtu) = snapshot.mtu_towards(&connection.server) else {
             return;
         };
-        let taken = tunnel::overhead(&connection.server) + tcp::HEADER + client_address::growth(&connection);
+        let taken = tunnel::ip_header(&connection.server) + tcp::HEADER + client_address::growth(&connection);
         self.clamp(frame, packet, usize::from(mtu).saturating_sub(taken));
     }
 

@@ -11,7 +11,8 @@ use ulvs_dataplane::conn::timeouts::Timeouts;
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, protocol,
+    ClientAddress, ForwardingMethod, GueChecksum, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType, protocol,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -122,6 +123,9 @@ struct ServerConfig {
     address: SocketAddr,
     weight: Option<u32>,
     method: Option<String>,
+    tunnel: Option<String>,
+    #[serde(default)]
+    tunnel_checksum: bool,
     #[serde(default)]
     upper_threshold: u32,
     #[serde(default)]
@@ -380,6 +384,7 @@ impl Director {
         let number = match config.protocol.as_str() {
             "tcp" => protocol::TCP,
             "udp" => protocol::UDP,
+            "sctp" => protocol::SCTP,
             other => return Err(format!("`{other}` is no protocol")),
         };
         let free = ServiceSlot(self.service_slots.len() as u32);
@@ -453,6 +458,16 @@ impl Director {
                 "tunnel" => ForwardingMethod::Tunnel,
                 "fullnat" => ForwardingMethod::FullNat,
                 other => return Err(format!("`{other}` is no method")),
+            },
+            tunnel: match (config.tunnel.as_deref(), config.tunnel_checksum) {
+                (None | Some("ipip"), _) => TunnelType::Ipip,
+                // The port by which the reader of frames knows it.
+                (Some("gue"), checksum) => TunnelType::Gue {
+                    port: 6080,
+                    checksum: if checksum { GueChecksum::Full } else { GueChecksum::None },
+                },
+                (Some("gre"), checksum) => TunnelType::Gre { checksum },
+                (Some(other), _) => return Err(format!("`{other}` is no tunnel")),
             },
             upper_threshold: config.upper_threshold,
             lower_threshold: config.lower_threshold,

@@ -138,6 +138,7 @@ pub fn check_scheduler_flags(arguments: &Arguments) -> Result<(), UsageError> {
         let of = match flag {
             "sh-fallback" | "sh-port" => "sh",
             "mh-fallback" | "mh-port" => "mh",
+            "conhash-port" => "conhash",
             "flag-1" | "flag-2" | "flag-3" => scheduler,
             _ => return Err(rules(format!("invalid scheduler flag `{flag}'"))),
         };

@@ -7,6 +7,7 @@ mod local_pool;
 mod name;
 mod port;
 mod service;
+mod tunnel;
 
 pub use endpoint::show_endpoint;
 pub use local_pool::LocalPoolEntry;

@@ -2,10 +2,11 @@
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType};
 
 use super::endpoint::{Endpoint, parse_endpoint, show_endpoint};
 use super::name::parse_name;
+use super::tunnel::parse_tunnel;
 use crate::config::error::Findings;
 use crate::config::model::{Protocol, RealServer, VirtualService};
 use crate::config::names::{CLIENT_ADDRESSES, FlagWord, METHODS, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS};
@@ -42,6 +43,7 @@ pub struct ServerEntry {
     pub address: At<Endpoint>,
     pub weight: At<u32>,
     pub method: At<ForwardingMethod>,
+    pub tunnel: TunnelType,
     pub upper_threshold: At<u32>,
     pub lower_threshold: At<u32>,
 }
@@ -65,7 +67,7 @@ pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
     let method = section.find_choice("method", &METHODS);
     let servers = section.sections("server").iter();
     let servers = servers
-        .filter_map(|server| parse_server(server, method.as_ref(), findings))
+        .filter_map(|server| parse_server(server, section, method.as_ref(), findings))
         .collect();
     ServiceEntry {
         span: section.span.clone(),
@@ -105,6 +107,7 @@ fn virtual_address(text: &At<String>, findings: &mut Findings) -> Option<At<Endp
 
 fn parse_server(
     section: &Section,
+    service: &Section,
     default_method: Option<&At<ForwardingMethod>>,
     findings: &mut Findings,
 ) -> Option<ServerEntry> {
@@ -112,11 +115,13 @@ fn parse_server(
     let method = section
         .find_choice("method", &METHODS)
         .or_else(|| default_method.cloned())?;
+    let tunnel = parse_tunnel(section, service, &method, findings);
     Some(ServerEntry {
         span: section.span.clone(),
         address,
         weight: section.integer("weight"),
         method,
+        tunnel,
         upper_threshold: section.integer("upper_threshold"),
         lower_threshold: section.integer("lower_threshold"),
     })
@@ -141,6 +146,7 @@ impl ServerEntry {
             port: self.port_for(virtual_port),
             weight: self.weight.value,
             method: self.method.value,
+            tunnel: self.tunnel,
             upper_threshold: self.upper_threshold.value,
             lower_threshold: self.lower_threshold.value,
             line: source.line_of(self.address.span.start),

@@ -5,7 +5,7 @@ use super::{DefaultValue as Default, Key, Table};
 use crate::config::model::MOST_WORKERS;
 use crate::config::names::{
     BACKENDS, CLIENT_ADDRESSES, IDLES, METHODS, PORT_MODES, PROTOCOLS, RSS_FIELDS, SCHEDULER_FLAGS, SCHEDULERS,
-    ZERO_COPIES, words,
+    TUNNEL_CHECKSUMS, TUNNELS, ZERO_COPIES, words,
 };
 
 const BACKEND_WORDS: &[&str] = &words(&BACKENDS);
@@ -17,6 +17,8 @@ const PROTOCOL_WORDS: &[&str] = &words(&PROTOCOLS);
 const SCHEDULER_WORDS: &[&str] = &words(&SCHEDULERS);
 const SCHEDULER_FLAG_WORDS: &[&str] = &words(&SCHEDULER_FLAGS);
 const METHOD_WORDS: &[&str] = &words(&METHODS);
+const TUNNEL_WORDS: &[&str] = &words(&TUNNELS);
+const TUNNEL_CHECKSUM_WORDS: &[&str] = &words(&TUNNEL_CHECKSUMS);
 const CLIENT_ADDRESS_WORDS: &[&str] = &words(&CLIENT_ADDRESSES);
 
 /// Frames name a worker by one byte.
@@ -31,6 +33,8 @@ const TIMEOUT: Kind = Integer {
 };
 /// ipvsadm takes no larger weight.
 const WEIGHT: Kind = Integer { min: 0, max: 65535 };
+/// A UDP port.
+const PORT_NUMBER: Kind = Integer { min: 1, max: 65535 };
 /// The kernel holds thresholds in a signed 32-bit word.
 const THRESHOLD: Kind = Integer {
     min: 0,
@@ -132,6 +136,9 @@ pub const SERVICE: &Table = &Table { name: "[[service]]", keys: &[
     key("scheduler",       Choice(SCHEDULER_WORDS),       Default::Text("wlc"),                          "", r#""wlc""#,           "picks the server of a new connection"),
     key("scheduler_flags", Choices(SCHEDULER_FLAG_WORDS), Default::Empty,                                "", r#"["mh-port"]"#,     "flags of the hashing schedulers"),
     key("method",          Choice(METHOD_WORDS),          Default::Required,                             "", r#""nat""#,           "how packets reach the servers"),
+    key("tunnel",          Choice(TUNNEL_WORDS),          Default::Text("ipip"),                         "", r#""ipip""#,          "outer headers towards tun servers"),
+    key("tunnel_port",     PORT_NUMBER,                   Default::None("no port"),                      "", "6080",                "UDP port of the servers' gue tunnels"),
+    key("tunnel_checksum", Choice(TUNNEL_CHECKSUM_WORDS), Default::Text("none"),                         "", r#""none""#,          "checksum of the outer gue or gre header"),
     key("local_pool",      Text,                          Default::None("no pool"),                      "", r#""inside""#,        "the pool that fullnat servers are reached from"),
     key("client_address",  Choice(CLIENT_ADDRESS_WORDS),  Default::Text("hidden"),                       "", r#""hidden""#,        "how fullnat servers learn who the client is"),
     key("server",          Sections(SERVER),              Default::Empty,                                "", "...",                "the real servers"),
@@ -143,6 +150,9 @@ pub const SERVER: &Table = &Table { name: "[[service.server]]", keys: &[
     key("address",         Text,                 Default::Required,                     "",            r#""10.0.2.11:8080""#, "address and port; without a port, the port of the service"),
     key("weight",          WEIGHT,               Default::Integer(1),                   "",            "1",                   "share of new connections; 0 gets none"),
     key("method",          Choice(METHOD_WORDS), Default::None("the service's method"), "",            r#""dr""#,             "how packets reach this server"),
+    key("tunnel",          Choice(TUNNEL_WORDS),          Default::None("the service's tunnel"),          "", r#""gue""#,           "outer headers towards this server"),
+    key("tunnel_port",     PORT_NUMBER,                   Default::None("the service's tunnel_port"),     "", "6080",                "UDP port of its gue tunnel"),
+    key("tunnel_checksum", Choice(TUNNEL_CHECKSUM_WORDS), Default::None("the service's tunnel_checksum"), "", r#""full""#,          "checksum of the outer gue or gre header"),
     key("upper_threshold", THRESHOLD,            Default::Integer(0),                   "connections", "0",                   "where the server counts as overloaded; 0: no limit"),
     key("lower_threshold", THRESHOLD,            Default::Integer(0),                   "connections", "0",                   "where it stops being overloaded; 0: three quarters of the upper one"),
 ] };
