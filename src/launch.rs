@@ -167,7 +167,9 @@ fn run<I: Io>(start: Start<I>) {
     let now = || Time(start.started.elapsed().as_nanos() as u64);
     let number = usize::from(start.settings.worker);
     let pipeline = Pipeline::new(start.settings, start.counters, start.loads, now());
-    let mut worker = Worker::new(start.io, pipeline, number, start.mailbox, start.mesh);
+    let mut io = start.io;
+    io.begin();
+    let mut worker = Worker::new(io, pipeline, number, start.mailbox, start.mesh);
     let mut idle_turns = 0;
     while !worker.is_stopping() {
         if worker.turn(now()) {

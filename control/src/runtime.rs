@@ -28,6 +28,7 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use ulvs_dataplane::address::Address;
+use ulvs_dataplane::kernel::KernelSide;
 use ulvs_dataplane::service::{Loads, ServerSlot, SharedService};
 use ulvs_dataplane::snapshot::{Interfaces, OwnedAddress, Routes, Services, Snapshot};
 
@@ -45,6 +46,8 @@ pub use workers::WorkerHandle;
 
 /// How often the workers' mailboxes are read. A first packet to an unknown neighbour waits this much longer.
 const MAILBOX_PERIOD: Duration = Duration::from_millis(2);
+/// How often the backend looks after its ports.
+const BACKEND_WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait after the kernel could not be read.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,7 +61,7 @@ pub struct Parts {
     pub workers: Vec<WorkerHandle>,
     /// The loads that the workers share.
     pub loads: Arc<Loads>,
-    /// The backend's filter, where it shares its ports with the kernel.
+    /// How the backend tells the kernel's traffic from the director's, and what it counts.
     pub capture: Option<Box<dyn Capture>>,
     /// How to come to another configuration while it runs.
     pub reload: Reload,
@@ -171,10 +174,12 @@ async fn follow(
 ) -> Result<(), RuntimeError> {
     let mut mailboxes = interval(MAILBOX_PERIOD);
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = interval(shared.borrow().watchdog.period());
-    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = interval(shared.borrow().watchdog.period());
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = interval(BACKEND_WATCH_PERIOD);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Some(ready);
     loop {
         tokio::select! {
@@ -194,8 +199,9 @@ async fn follow(
                     sleep(WATCH_PAUSE).await;
                 }
             },
-            _ = watch.tick() => shared.borrow_mut().watch_workers()?,
+            _ = beats.tick() => shared.borrow_mut().watch_workers()?,
             _ = refresh.tick() => ask_kernel(shared).await,
+            _ = watch.tick() => shared.borrow_mut().capture.iter_mut().for_each(|capture| capture.watch()),
             () = reload.wanted.notified() => {
                 shared.borrow_mut().reload(&reload.load);
                 // New servers are resolved before their first packet.
@@ -292,7 +298,8 @@ impl Runtime {
         let interfaces = forwarding::interfaces(&self.ports, &self.view);
         let is_first = self.snapshot.interfaces.all().is_empty();
         let same_interfaces = !is_first && self.snapshot.interfaces.all() == interfaces;
-        if !(same_interfaces && facts == self.facts) {
+        let same_kernel = self.kernel_side() == self.snapshot.kernel;
+        if !(same_interfaces && facts == self.facts && same_kernel) {
             let (interfaces, routes) = self.compile_forwarding(facts, !same_interfaces);
             self.publish(Snapshot {
                 interfaces,
@@ -337,6 +344,19 @@ impl Runtime {
         }
     }
 
+    /// What is the kernel's, where the workers have to know it.
+    fn kernel_side(&self) -> Option<Arc<KernelSide>> {
+        let is_wanted = self
+            .capture
+            .as_ref()
+            .is_some_and(|capture| capture.is_left_to_workers());
+        is_wanted.then(|| {
+            let addresses = self.view.addresses().iter().map(|own| own.address);
+            let services = self.services.iter().map(AsRef::as_ref);
+            Arc::new(KernelSide::new(addresses, services))
+        })
+    }
+
     /// Tells the backend's filter what is ours. At start a failure is fatal; later the old rules stay and the operator is told.
     fn update_capture(&mut self) -> Result<(), RuntimeError> {
         let Some(capture) = self.capture.as_mut() else {
@@ -362,6 +382,7 @@ impl Runtime {
     fn publish(&mut self, snapshot: Snapshot) {
         self.snapshot = Arc::new(Snapshot {
             generation: self.snapshot.generation + 1,
+            kernel: self.kernel_side(),
             ..snapshot
         });
         self.workers.adopt(&self.snapshot);
@@ -404,3 +425,6 @@ impl Runtime {
         self.kernel_interfaces()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,6 +97,10 @@ pub enum Parsed {
     ArpRequest(usize),
     /// A neighbour solicitation.
     Solicitation,
+    /// TCP, UDP or ICMP to a multicast or broadcast address.
+    Group,
+    /// A fragment of an ICMP message.
+    IcmpFragment,
     /// For the kernel.
     Punt(PuntReason),
     /// For nobody.
@@ -180,7 +184,7 @@ fn is_bad_destination(address: &Address) -> bool {
 
 /// Multicast or broadcast. Routing protocols and neighbour discovery talk to groups, a balanced connection never does.
 #[inline]
-fn is_group(address: &Address) -> bool {
+pub(crate) fn is_group(address: &Address) -> bool {
     if address.is_v4() {
         address.v4_octets()[0] >= 224
     } else {
@@ -394,12 +398,12 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
         protocol::TCP | protocol::UDP | protocol::ICMP | protocol::SCTP
     );
     if is_balanced && is_group(&packet.key.destination) {
-        return Parsed::Drop(DropReason::MartianDestination);
+        return Parsed::Group;
     }
     if packet.is_later_fragment() {
         return match packet.key.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP => Parsed::Packet,
-            protocol::ICMP | protocol::ICMPV6 => Parsed::Drop(DropReason::FragmentedIcmp),
+            protocol::ICMP | protocol::ICMPV6 => Parsed::IcmpFragment,
             _ => Parsed::Punt(PuntReason::OtherProtocol),
         };
     }
@@ -471,7 +475,7 @@ fn sctp_packet(transport: &[u8], packet: &mut Packet, may_be_partial: bool) -> P
 
 fn icmp_message(transport: &[u8], packet: &Packet) -> Parsed {
     if packet.fragment.is_some() {
-        return Parsed::Drop(DropReason::FragmentedIcmp);
+        return Parsed::IcmpFragment;
     }
     if transport.len() < icmp::HEADER {
         return Parsed::Drop(DropReason::BadTransportHeader);

@@ -16,6 +16,7 @@ mod answer;
 mod fragments;
 mod icmp;
 mod inbound;
+mod kernel;
 mod local;
 mod open;
 mod outbound;
@@ -228,8 +229,10 @@ impl<F: Frame> Pipeline<F> {
             Parsed::Icmp => self.icmp(context, frame, packet),
             Parsed::ArpRequest(at) => answer::arp(context, frame, at),
             Parsed::Solicitation => answer::solicitation(context, frame, packet),
-            Parsed::Punt(reason) => Outcome::Done(Verdict::Punt(reason)),
-            Parsed::Drop(reason) => reason.into(),
+            Parsed::Group => Self::to_group(context),
+            Parsed::IcmpFragment => Self::icmp_fragment(context, packet),
+            Parsed::Punt(reason) => Self::punt(context, packet, reason),
+            Parsed::Drop(reason) => Self::drop_or_punt(context, frame, reason),
         }
     }
 
@@ -249,6 +252,9 @@ impl<F: Frame> Pipeline<F> {
         let owned = context.snapshot.interfaces.owned(&packet.key.destination);
         if let Some(worker) = self.whom_to_ask(context, &packet.key, packet.fragment.is_some()) {
             return self.redirect(context.origin, packet, worker);
+        }
+        if let Some(outcome) = Self::leave_to_kernel(context, frame, packet) {
+            return outcome;
         }
         match owned {
             Some(OwnedAddress::Virtual) => self.open(context, frame, packet, None),

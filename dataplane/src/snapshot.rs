@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::conn::timeouts::Timeouts;
 use crate::io::PortIndex;
+use crate::kernel::KernelSide;
 use crate::service::{ServerSlot, ServiceSlot, SharedService};
 use crate::wire::ethernet::{self, Mac};
 
@@ -26,9 +27,23 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// The director does not answer for its virtual addresses: another one should get their traffic. What arrives all the same is balanced.
     pub has_given_up: bool,
+    /// What is the kernel's, where all frames come to the workers; none: something in front of them has kept that back.
+    pub kernel: Option<Arc<KernelSide>>,
 }
 
 impl Snapshot {
+    /// Whether the director keeps to itself that it has this address.
+    pub fn gives_up(&self, address: &Address) -> bool {
+        self.has_given_up && self.interfaces.owned(address) == Some(OwnedAddress::Virtual)
+    }
+
+    /// Whether the director answers who asks for the link-layer address of this one. Where the kernel holds it too and sees the question, the kernel does.
+    #[inline]
+    pub fn answers_for(&self, address: &Address) -> bool {
+        let is_kernels = |kernel: &KernelSide| kernel.holds(address);
+        self.interfaces.owned(address).is_some() && !self.kernel.as_deref().is_some_and(is_kernels)
+    }
+
     /// The largest IP packet on the way to `destination`, as far as the director knows; also while the next hop's MAC is not known yet. `None` without a route.
     pub fn mtu_towards(&self, destination: &Address) -> Option<u16> {
         match self.routes.find(destination) {

@@ -79,6 +79,11 @@ named! {
         Arp = "arp", "ARP that is not a question for one of our addresses.";
         NeighbourDiscovery = "neighbour_discovery", "Neighbour discovery that is not a question for one of our addresses.";
         OtherProtocol = "other_protocol", "A protocol that is not balanced.";
+        OtherEthertype = "other_ethertype", "Neither IPv4, IPv6 nor ARP, such as LLDP and LACP.";
+        UnknownVlan = "unknown_vlan", "A VLAN that no port is configured for.";
+        Group = "group", "Multicast or broadcast.";
+        ToDirector = "to_director", "For the director's kernel, on one of its own addresses.";
+        Transit = "transit", "For somebody else and not from a real server: what the kernel may route.";
     }
 }
 

@@ -21,10 +21,10 @@ mod pool;
 mod ring;
 mod socket;
 mod umem;
-mod waker;
 mod worker;
 mod xdp_features;
 
+pub use crate::waker::Waker;
 pub use counters::{QueueCounters, SocketCounters};
 pub use device::{DeviceFacts, XdpMode};
 pub use error::Error;
@@ -32,7 +32,6 @@ pub use filter::{AddressClass, Endpoint, Filter, FilterCounters};
 pub use frame::AfXdpFrame;
 pub use inspect::{Inspection, frame_memory_bytes, inspect, kernel_has_af_xdp, largest_mtu};
 pub use open::{Opened, open};
-pub use waker::Waker;
 pub use worker::{AfXdpIo, FrameAccount};
 pub use xdp_features::XdpFeatures;
 

@@ -9,9 +9,9 @@ use super::filter::{Filter, FilterLimits};
 use super::pool::Pool;
 use super::socket::Socket;
 use super::umem::Umem;
-use super::waker::Waker;
 use super::worker::{AfXdpIo, WorkerPort};
 use super::{Settings, ZeroCopy};
+use crate::waker::Waker;
 use std::collections::HashSet;
 use ulvs_dataplane::io::PortIndex;
 

@@ -33,8 +33,8 @@ use toml::de::DeTable;
 
 pub use error::{ConfigError, Place, Severity};
 pub use model::{
-    Backend, Config, Director, Idle, LocalPool, Port, PortMode, Protocol, RealServer, Timeouts, VirtualService, Vlan,
-    ZeroCopy,
+    Backend, Config, Director, Dpdk, HugePages, Idle, LocalPool, Port, PortMode, Protocol, RealServer, Timeouts,
+    VirtualService, Vlan, ZeroCopy,
 };
 pub use names::{client_address_name, method_name, scheduler_flag_names, scheduler_name};
 

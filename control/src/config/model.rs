@@ -18,6 +18,8 @@ pub struct Config {
     pub director: Director,
     /// When idle connections end.
     pub timeouts: Timeouts,
+    /// What only the backend `dpdk` reads.
+    pub dpdk: Dpdk,
     /// The network interfaces to work on; at least one.
     pub ports: Vec<Port>,
     /// The director's own addresses towards FullNAT servers.
@@ -63,6 +65,12 @@ pub struct Director {
     pub control_socket: PathBuf,
     /// Name of the unix group that may use the control socket. Whether it exists is only known when it is used.
     pub control_group: String,
+    /// The most that one port hands to its twin in the kernel, besides what the next two limit. Packets per second.
+    pub slow_path_pps: u32,
+    /// The same for ARP, neighbour discovery and IGMP.
+    pub slow_path_neighbour_pps: u32,
+    /// The same for BGP and other routing protocols that can come from afar.
+    pub slow_path_routing_pps: u32,
 }
 
 impl Director {
@@ -81,6 +89,30 @@ impl Director {
 pub enum Backend {
     /// AF_XDP sockets.
     AfXdp,
+    /// DPDK's poll mode drivers.
+    Dpdk,
+}
+
+/// `[dpdk]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dpdk {
+    /// Whether its memory is on huge pages.
+    pub huge_pages: HugePages,
+    /// MiB of memory; 0: to be computed.
+    pub memory_mib: u32,
+    /// Arguments for DPDK's EAL besides our own.
+    pub eal_arguments: Vec<String>,
+}
+
+/// Whether DPDK's memory is on huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePages {
+    /// If enough are free.
+    Auto,
+    /// It must be.
+    On,
+    /// Never.
+    Off,
 }
 
 /// What a worker does when nothing arrives.
@@ -120,8 +152,12 @@ pub struct Timeouts {
 pub struct Port {
     /// Name in counters and messages; no two ports share one.
     pub name: String,
-    /// Kernel network interface; no two ports share one.
+    /// Kernel network interface; no two ports share one. Under DPDK: the port's twin.
     pub interface: String,
+    /// Under DPDK, and only there: a PCI address or a virtual device.
+    pub device: Option<String>,
+    /// Under DPDK: the largest IP packet in bytes. Elsewhere the interface has it.
+    pub mtu: u16,
     /// How the XDP program is attached.
     pub mode: PortMode,
     /// Whether the driver writes into our buffers itself.

@@ -4,7 +4,7 @@ use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags};
 use ulvs_dataplane::steering::RssFields;
 
-use super::model::{Backend, Idle, PortMode, Protocol, ZeroCopy};
+use super::model::{Backend, HugePages, Idle, PortMode, Protocol, ZeroCopy};
 
 /// The words of one setting, with the value each stands for. The first is what an unreadable value is taken for while the rest
 /// of the file is checked.
@@ -22,7 +22,14 @@ pub const fn words<T, const N: usize>(pairs: &Words<T, N>) -> [&'static str; N] 
 }
 
 /// `director.backend`
-pub const BACKENDS: Words<Backend, 1> = [("af_xdp", Backend::AfXdp)];
+pub const BACKENDS: Words<Backend, 2> = [("af_xdp", Backend::AfXdp), ("dpdk", Backend::Dpdk)];
+
+/// `dpdk.huge_pages`
+pub const HUGE_PAGES: Words<HugePages, 3> = [
+    ("auto", HugePages::Auto),
+    ("on", HugePages::On),
+    ("off", HugePages::Off),
+];
 
 /// `director.idle`
 pub const IDLES: Words<Idle, 2> = [("sleep", Idle::Sleep), ("poll", Idle::Poll)];

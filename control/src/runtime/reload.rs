@@ -157,6 +157,9 @@ impl Runtime {
 /// Why the running director cannot change to this configuration.
 fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let mut keys = director_differences(&old.director, &new.director);
+    if new.dpdk != old.dpdk {
+        keys.push("[dpdk]".to_owned());
+    }
     let without_line = |port: &Port| Port {
         line: 0,
         ..port.clone()
@@ -201,6 +204,9 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         worker_timeout,
         control_socket,
         control_group,
+        slow_path_pps,
+        slow_path_neighbour_pps,
+        slow_path_routing_pps,
     } = new;
     let differences = [
         ("backend", *backend != old.backend),
@@ -214,6 +220,15 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         ("worker_timeout_ms", *worker_timeout != old.worker_timeout),
         ("control_socket", *control_socket != old.control_socket),
         ("control_group", *control_group != old.control_group),
+        ("slow_path_pps", *slow_path_pps != old.slow_path_pps),
+        (
+            "slow_path_neighbour_pps",
+            *slow_path_neighbour_pps != old.slow_path_neighbour_pps,
+        ),
+        (
+            "slow_path_routing_pps",
+            *slow_path_routing_pps != old.slow_path_routing_pps,
+        ),
     ];
     let differing = differences.iter().filter(|(_, differs)| *differs);
     differing.map(|(key, _)| format!("{key} in [director]")).collect()

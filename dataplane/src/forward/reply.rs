@@ -177,6 +177,15 @@ pub fn is_echo_request<F: Frame>(frame: &F, packet: &Packet) -> bool {
     frame.head()[packet.transport] == request
 }
 
+/// Whether the ICMP message is an echo reply.
+pub fn is_echo_reply<F: Frame>(frame: &F, packet: &Packet) -> bool {
+    let reply = match packet.family {
+        Family::V4 => icmp::v4::ECHO_REPLY,
+        Family::V6 => icmp::v6::ECHO_REPLY,
+    };
+    frame.head()[packet.transport] == reply
+}
+
 /// Turns an echo request into the reply (RFC 1122 section 3.2.2.6, RFC 4443 section 4.2).
 pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, own: &Mac) {
     super::edit::trim(frame, packet);

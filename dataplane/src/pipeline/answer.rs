@@ -5,7 +5,6 @@ use crate::address::{Address, Family};
 use crate::forward::reply::{self, OwnError};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::snapshot::OwnedAddress;
 use crate::time::Time;
 use crate::verdict::{DropReason, PuntReason, ReplyKind, Verdict};
 use crate::wire::ethernet;
@@ -44,10 +43,11 @@ impl RateLimit {
 /// An ARP request: answered when it asks for an address of ours.
 pub(super) fn arp<F: Frame>(context: &Context<'_>, frame: &mut F, at: usize) -> Outcome {
     let target = reply::arp_target(frame.head(), at);
-    match context.snapshot.interfaces.owned(&target) {
-        None => return Outcome::Done(Verdict::Punt(PuntReason::Arp)),
-        Some(OwnedAddress::Virtual) if context.snapshot.has_given_up => return DropReason::GivenUp.into(),
-        Some(_) => {}
+    if !context.snapshot.answers_for(&target) {
+        return Outcome::Done(Verdict::Punt(PuntReason::Arp));
+    }
+    if context.snapshot.gives_up(&target) {
+        return DropReason::GivenUp.into();
     }
     match reply::arp(
         frame,
@@ -65,10 +65,11 @@ pub(super) fn solicitation<F: Frame>(context: &Context<'_>, frame: &mut F, packe
         Ok(target) => target,
         Err(reason) => return reason.into(),
     };
-    match context.snapshot.interfaces.owned(&target) {
-        None => return Outcome::Done(Verdict::Punt(PuntReason::NeighbourDiscovery)),
-        Some(OwnedAddress::Virtual) if context.snapshot.has_given_up => return DropReason::GivenUp.into(),
-        Some(_) => {}
+    if !context.snapshot.answers_for(&target) {
+        return Outcome::Done(Verdict::Punt(PuntReason::NeighbourDiscovery));
+    }
+    if context.snapshot.gives_up(&target) {
+        return DropReason::GivenUp.into();
     }
     match reply::advertisement(
         frame,

@@ -13,6 +13,9 @@ impl<F: Frame> Pipeline<F> {
         let Some(fragment) = packet.fragment else {
             return DropReason::BadFragment.into();
         };
+        if let Some(outcome) = Self::leave_fragment_to_kernel(context, packet) {
+            return outcome;
+        }
         let datagram = DatagramKey {
             source: packet.key.source,
             destination: packet.key.destination,

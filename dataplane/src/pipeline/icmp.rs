@@ -13,6 +13,9 @@ impl<F: Frame> Pipeline<F> {
         if !reply::icmp_checksum_is_right(frame, packet) {
             return DropReason::BadIcmp.into();
         }
+        if let Some(outcome) = Self::leave_group_to_kernel(context, frame, packet) {
+            return outcome;
+        }
         let is_ours = context.snapshot.interfaces.owned(&packet.key.destination).is_some();
         if is_ours && reply::is_echo_request(frame, packet) {
             reply::echo(
@@ -23,6 +26,9 @@ impl<F: Frame> Pipeline<F> {
             return Outcome::Done(Verdict::Reply(ReplyKind::Echo, context.origin.port));
         }
         if !icmp_error::is_error(frame, packet) {
+            if let Some(outcome) = Self::leave_icmp_to_kernel(context, packet, reply::is_echo_reply(frame, packet)) {
+                return outcome;
+            }
             let otherwise = DropReason::NotOurs;
             return if is_ours {
                 otherwise.into()
@@ -37,7 +43,9 @@ impl<F: Frame> Pipeline<F> {
     fn icmp_error(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet, is_ours: bool) -> Outcome {
         let quotation = match icmp_error::quotation(frame, packet) {
             Ok(quotation) => quotation,
-            Err(reason) => return reason.into(),
+            Err(reason) => {
+                return Self::leave_error_to_kernel(context, packet, None).unwrap_or_else(|| reason.into());
+            }
         };
         // The quoted packet went away from us; what would come towards us on that connection has the tuple reversed.
         let towards_us = quotation.key.reversed();
@@ -45,6 +53,9 @@ impl<F: Frame> Pipeline<F> {
         let Some((index, is_outbound)) = self.table.find(hash, &towards_us) else {
             if let Some(worker) = self.whom_to_ask(context, &towards_us, false) {
                 return self.redirect(context.origin, packet, worker);
+            }
+            if let Some(outcome) = Self::leave_error_to_kernel(context, packet, Some(&quotation.key)) {
+                return outcome;
             }
             if is_ours {
                 return DropReason::NoConnection.into();

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::conn::timeouts::Timeouts;
 use ulvs_dataplane::io::PortIndex;
+use ulvs_dataplane::kernel::KernelSide;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
     ClientAddress, ForwardingMethod, GueChecksum, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
@@ -46,6 +47,12 @@ pub struct Case {
     /// Ports (by one of their interfaces) whose frames may carry unfinished checksums.
     #[serde(default)]
     partial_checksums: Vec<String>,
+    /// Whether the ports have twins: all frames come to the workers, and the kernel holds the addresses of the interfaces.
+    #[serde(default)]
+    twin: bool,
+    /// Virtual or local addresses that the kernel holds too, where ports have twins.
+    #[serde(default)]
+    shared: Vec<IpAddr>,
     /// Neighbours of the network that are not resolved at the start.
     #[serde(default)]
     unresolved: Vec<String>,
@@ -298,6 +305,10 @@ impl Director {
         let services = services.iter().map(|service| self.service(service).map(Arc::new));
         let services: Vec<_> = services.collect::<Result<_, _>>()?;
         let interfaces = self.interfaces()?;
+        let own = self.network.interface.iter().flat_map(|own| &own.addresses);
+        let addresses = own.chain(&self.case.shared).map(|address| (*address).into());
+        let side = || Arc::new(KernelSide::new(addresses, services.iter().map(AsRef::as_ref)));
+        let kernel = self.case.twin.then(side);
         Ok(Arc::new(Snapshot {
             generation: self.generation,
             routes: Arc::new(self.routes(&interfaces)?),
@@ -305,6 +316,7 @@ impl Director {
             services: Arc::new(Services::new(services)),
             timeouts: Timeouts::default(),
             has_given_up: self.case.given_up,
+            kernel,
         }))
     }
 

@@ -72,6 +72,7 @@ impl Wanted {
         Wanted {
             backend: Some(match director.backend {
                 config::Backend::AfXdp => Backend::AfXdp,
+                config::Backend::Dpdk => Backend::Dpdk,
             }),
             cores: director.cores.clone(),
             workers: director.worker_count(),
@@ -108,8 +109,9 @@ impl Wanted {
 
 fn port(port: &config::Port) -> WantedPort {
     WantedPort {
-        interface: Some(port.interface.clone()),
-        device: None,
+        // Under DPDK it is the port's twin, which the director makes itself.
+        interface: port.device.is_none().then(|| port.interface.clone()),
+        device: port.device.clone(),
         must_be_native: port.mode == config::PortMode::Native,
         must_be_generic: port.mode == config::PortMode::Generic,
         vlans: (port.untagged.then_some(0).into_iter())

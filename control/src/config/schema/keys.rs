@@ -4,11 +4,12 @@ use super::Kind::{self, Choice, Choices, Flag, Integer, Integers, Section, Secti
 use super::{DefaultValue as Default, Key, Table};
 use crate::config::model::MOST_WORKERS;
 use crate::config::names::{
-    BACKENDS, CLIENT_ADDRESSES, IDLES, METHODS, PORT_MODES, PROTOCOLS, RSS_FIELDS, SCHEDULER_FLAGS, SCHEDULERS,
-    TUNNEL_CHECKSUMS, TUNNELS, ZERO_COPIES, words,
+    BACKENDS, CLIENT_ADDRESSES, HUGE_PAGES, IDLES, METHODS, PORT_MODES, PROTOCOLS, RSS_FIELDS, SCHEDULER_FLAGS,
+    SCHEDULERS, TUNNEL_CHECKSUMS, TUNNELS, ZERO_COPIES, words,
 };
 
 const BACKEND_WORDS: &[&str] = &words(&BACKENDS);
+const HUGE_PAGE_WORDS: &[&str] = &words(&HUGE_PAGES);
 const IDLE_WORDS: &[&str] = &words(&IDLES);
 const PORT_MODE_WORDS: &[&str] = &words(&PORT_MODES);
 const ZERO_COPY_WORDS: &[&str] = &words(&ZERO_COPIES);
@@ -33,6 +34,11 @@ const TIMEOUT: Kind = Integer {
 };
 /// ipvsadm takes no larger weight.
 const WEIGHT: Kind = Integer { min: 0, max: 65535 };
+/// Far more than the kernel's stack takes in.
+const PPS: Kind = Integer {
+    min: 1,
+    max: 10_000_000,
+};
 /// A UDP port.
 const PORT_NUMBER: Kind = Integer { min: 1, max: 65535 };
 /// The kernel holds thresholds in a signed 32-bit word.
@@ -65,6 +71,7 @@ const fn key(
 pub const KEYS_OF_FILE: &Table = &Table { name: "the file", keys: &[
     key("director",   Section(DIRECTOR),    Default::Empty, "", "...", "the program itself"),
     key("timeouts",   Section(TIMEOUTS),    Default::Empty, "", "...", "when idle connections end"),
+    key("dpdk",       Section(DPDK),        Default::Empty, "", "...", "what only the backend dpdk reads"),
     key("port",       Sections(PORT),       Default::Empty, "", "...", "network interfaces to work on"),
     key("local_pool", Sections(LOCAL_POOL), Default::Empty, "", "...", "addresses of the director towards fullnat servers"),
     key("service",    Sections(SERVICE),    Default::Empty, "", "...", "virtual services"),
@@ -84,6 +91,9 @@ pub const DIRECTOR: &Table = &Table { name: "[director]", keys: &[
     key("worker_timeout_ms", Integer { min: 50, max: 60_000 },    Default::Integer(100),                "milliseconds",   "100",                      "after which a worker that does not come round counts as stuck"),
     key("control_socket", Text,                                   Default::Text("/run/ulvs/ulvs.sock"), "",               r#""/run/ulvs/ulvs.sock""#, "where the command line reaches the director"),
     key("control_group",  Text,                                   Default::Text("root"),                "",               r#""root""#,                "unix group that may use the control socket"),
+    key("slow_path_pps",           PPS,                           Default::Integer(20_000),             "packets per second", "20000",                "the most that one port hands to its twin, besides those of the next two keys"),
+    key("slow_path_neighbour_pps", PPS,                           Default::Integer(5_000),              "packets per second", "5000",                 "the same for ARP, neighbour discovery and IGMP"),
+    key("slow_path_routing_pps",   PPS,                           Default::Integer(10_000),             "packets per second", "10000",                "the same for BGP and other routing protocols from afar"),
 ] };
 
 /// `[timeouts]`
@@ -100,11 +110,21 @@ pub const TIMEOUTS: &Table = &Table { name: "[timeouts]", keys: &[
     key("tcp_last_ack",   TIMEOUT, Default::Integer(30),  "seconds", "30",  "a TCP connection in LAST_ACK"),
 ] };
 
+/// `[dpdk]`
+#[rustfmt::skip]
+pub const DPDK: &Table = &Table { name: "[dpdk]", keys: &[
+    key("huge_pages",    Choice(HUGE_PAGE_WORDS),            Default::Text("auto"), "",    r#""auto""#,              "whether DPDK's memory is on huge pages"),
+    key("memory_mib",    Integer { min: 0, max: 1 << 20 },   Default::Integer(0),   "MiB", "512",                    "memory of DPDK; 0 has it computed"),
+    key("eal_arguments", Texts,                              Default::Empty,        "",    r#"["--log-level=8"]"#,   "further arguments for DPDK's EAL"),
+] };
+
 /// `[[port]]`
 #[rustfmt::skip]
 pub const PORT: &Table = &Table { name: "[[port]]", keys: &[
     key("name",      Text,                          Default::None("the interface's name"), "",               r#""outside""#,                              "name in counters and messages"),
-    key("interface", Text,                          Default::Required,                     "",               r#""eth0""#,                                 "kernel network interface"),
+    key("interface", Text,                          Default::None("required; with dpdk the port's name"), "", r#""eth0""#,                                "kernel network interface"),
+    key("device",    Text,                          Default::None("required with dpdk"),   "",               r#""0000:3b:00.0""#,                         "DPDK's device: a PCI address or a virtual device"),
+    key("mtu",       Integer { min: 1280, max: 9702 }, Default::Integer(1500),             "bytes",          "9000",                                      "largest IP packet, with dpdk"),
     key("mode",      Choice(PORT_MODE_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "how the XDP program is attached"),
     key("zero_copy", Choice(ZERO_COPY_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "whether the driver writes into our buffers itself"),
     key("untagged",  Flag,                          Default::Flag(true),                   "",               "true",                                      "whether frames without a VLAN tag are taken"),
