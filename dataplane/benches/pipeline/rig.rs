@@ -10,6 +10,7 @@ use ulvs_dataplane::counters::{Counters, Event};
 use ulvs_dataplane::io::{BURST, Io, PortIndex};
 use ulvs_dataplane::pipeline::{Pipeline, SPARE_FRAMES, Settings};
 use ulvs_dataplane::service::{ForwardingMethod, Loads, protocol};
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::wire::tcp;
 use ulvs_dataplane::worker::{Mailbox, Mesh, Worker};
@@ -105,7 +106,7 @@ impl Rig {
         let servers = usize::from(balance.servers) + 1;
         let settings = Settings {
             worker: 0,
-            workers: 1,
+            steering: Steering::new(1, []),
             connections: capacity,
             service_limit: 16,
             server_limit: servers,
