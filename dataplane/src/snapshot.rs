@@ -265,6 +265,11 @@ impl NextHop {
         }
     }
 
+    /// The neighbour's link-layer address.
+    pub fn mac(&self) -> Mac {
+        ethernet::destination(&self.header)
+    }
+
     /// The link-layer header with its last two bytes (the type) still to be written: one with a tag, or one without. (By length, so that copying it takes a few
     /// instructions and no call.)
     #[inline(always)]

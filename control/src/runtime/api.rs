@@ -260,7 +260,7 @@ impl Runtime {
         match self.snapshot.routes.find(&server.address) {
             RouteLookup::Hop(index) => {
                 let hop = self.snapshot.routes.hop(index)?;
-                let mac = ulvs_dataplane::wire::ethernet::destination(hop.link_header());
+                let mac = hop.mac();
                 Some(NextHopView {
                     resolved: true,
                     address: None,
