@@ -9,6 +9,9 @@ mod client;
 mod config;
 #[path = "end_to_end/director.rs"]
 mod director;
+#[cfg(feature = "dpdk")]
+#[path = "end_to_end/dpdk.rs"]
+mod dpdk;
 #[path = "end_to_end/kernel.rs"]
 mod kernel;
 #[path = "end_to_end/lab.rs"]
