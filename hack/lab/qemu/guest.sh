@@ -49,6 +49,7 @@ make_initramfs() {
     plugins=$(echo "$(pkg-config --variable=libdir libdpdk)"/dpdk/pmds-*)
     mkdir -p "$root"/{bin,dev,proc,sys,run,tmp,etc,var}
     ln -s /run "$root/var/run"
+    echo root:x:0: >"$root/etc/group"
     for applet in $("$BUSYBOX" --list); do ln -s busybox "$root/bin/$applet"; done
     cp --remove-destination "$BUSYBOX" "$root/bin/busybox"
     cp "$LAB_DIRECTORY/qemu/init" "$root/init"
