@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use tracing::{error, info, warn};
 use ulvs_control::config::{Director, Idle};
 use ulvs_control::runtime::WorkerHandle;
-use ulvs_dataplane::conn::connection::Connection;
 use ulvs_dataplane::conn::key::KeyHasher;
+use ulvs_dataplane::conn::table::Table;
 use ulvs_dataplane::counters::Counters;
 use ulvs_dataplane::io::Io;
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
@@ -56,7 +56,7 @@ where
     let mesh = Mesh::of_sleepers(workers.iter().map(|(_, wake)| Wake::clone(wake)).collect());
     let started = Instant::now();
     let connections = director.connections.div_ceil(count);
-    let table_mib = (connections * (size_of::<Connection>() + 2 * 64 / 5)) >> 20;
+    let table_mib = Table::memory_for(connections) >> 20;
     info!("{count} workers, {connections} connections each (about {table_mib} MiB)");
     let mut threads = Vec::new();
     let mut handles = Vec::new();
@@ -156,7 +156,9 @@ fn run<I: Io>(start: Start<I>) {
     let now = || Time(start.started.elapsed().as_nanos() as u64);
     let number = usize::from(start.settings.worker);
     let pipeline = Pipeline::new(start.settings, start.counters, start.loads, now());
-    let mut worker = Worker::new(start.io, pipeline, number, start.mailbox, start.mesh);
+    let mut io = start.io;
+    io.begin();
+    let mut worker = Worker::new(io, pipeline, number, start.mailbox, start.mesh);
     let mut idle_turns = 0;
     while !worker.is_stopping() {
         if worker.turn(now()) {

@@ -4,5 +4,10 @@
 pub mod af_xdp;
 pub mod backend;
 pub mod cli;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod huge_pages;
 pub mod launch;
+pub mod slow_path;
+#[cfg(any(feature = "af_xdp", feature = "dpdk"))]
+mod waker;

@@ -1,5 +1,8 @@
 //! `ulvsd`, the director: arguments → configuration → ports → workers → control loop → ordered shutdown.
 
+// Without a backend there is nothing to run on, only `--check`.
+#![cfg_attr(not(any(feature = "af_xdp", feature = "dpdk")), allow(unused))]
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -7,6 +10,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
+#[cfg(not(all(feature = "af_xdp", feature = "dpdk")))]
+use anyhow::bail;
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,10 +20,12 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use ulvs::{backend, launch};
+use ulvs::backend::{self, Opened};
+use ulvs::launch;
 use ulvs_control::api;
-use ulvs_control::config::{self, Config, ConfigError};
+use ulvs_control::config::{self, Backend, Config, ConfigError};
 use ulvs_control::runtime::{self, Parts, Reload};
+use ulvs_dataplane::io::Io;
 use ulvs_dataplane::service::Loads;
 
 /// The connection tables are worth it.
@@ -152,7 +159,42 @@ fn run(config: Config, file: &Path) -> Result<()> {
         signals(Rc::clone(&wanted))?
     };
     runtime.block_on(api::refuse_second(&config.director.control_socket))?;
-    let opened = backend::open(&config)?;
+    match config.director.backend {
+        #[cfg(feature = "af_xdp")]
+        Backend::AfXdp => forward(
+            backend::af_xdp::open(&config)?,
+            config,
+            file,
+            &runtime,
+            wanted,
+            shutdown,
+        ),
+        #[cfg(feature = "dpdk")]
+        Backend::Dpdk => forward(backend::dpdk::open(&config)?, config, file, &runtime, wanted, shutdown),
+        #[cfg(not(all(feature = "af_xdp", feature = "dpdk")))]
+        _ => bail!(
+            "this ulvsd was built without the backend that [director] names; those that it has: [{}]. Build it with the default features for all",
+            [(cfg!(feature = "af_xdp"), "af_xdp"), (cfg!(feature = "dpdk"), "dpdk")]
+                .iter()
+                .filter_map(|(has, name)| has.then_some(*name))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    }
+}
+
+/// Runs the director on ports that are open, until `shutdown`.
+fn forward<I: Io + Send + 'static>(
+    opened: Opened<I>,
+    config: Config,
+    file: &Path,
+    runtime: &tokio::runtime::Runtime,
+    wanted: Rc<Notify>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()>
+where
+    I::Frame: Send + 'static,
+{
     let loads = Arc::new(Loads::new(config.director.server_limit));
     let (threads, workers) = launch::launch(&config.director, opened.ports.len(), opened.workers, &loads)?;
     let parts = Parts {
@@ -173,6 +215,7 @@ fn run(config: Config, file: &Path) -> Result<()> {
     // After an error some workers may not have been told to stop; the end of the process ends them.
     result?;
     threads.join();
+    (opened.close)();
     info!("ulvsd has stopped");
     Ok(())
 }

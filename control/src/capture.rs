@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::io::PortIndex;
-use ulvs_dataplane::service::{ForwardingMethod, SharedService};
+use ulvs_dataplane::kernel::claimed_endpoints;
+use ulvs_dataplane::service::SharedService;
 use ulvs_dataplane::snapshot::OwnedAddress;
 
 use crate::neighbor::KernelView;
@@ -67,7 +68,7 @@ pub struct BackendCounter {
     pub values: Vec<u64>,
 }
 
-/// What the runtime asks of a backend that shares its ports with the kernel.
+/// What the runtime asks of a backend: to keep to the rules for what is the kernel's, and to show what it counts.
 pub trait Capture {
     /// Replaces the rules. What stays is never absent for a moment.
     ///
@@ -75,8 +76,17 @@ pub trait Capture {
     /// A sentence; the rules before stay in force.
     fn update(&mut self, rules: &CaptureRules) -> Result<(), String>;
 
+    /// Whether all frames come to the workers, so that these follow the rules themselves and hand the kernel what is its
+    /// ([`Snapshot::kernel`](ulvs_dataplane::snapshot::Snapshot::kernel)); if not, a filter in front of them follows them.
+    fn is_left_to_workers(&self) -> bool {
+        false
+    }
+
     /// What became of frames before a worker saw them, or after it let them go. A counter that cannot be read is left out.
     fn counters(&self) -> Vec<BackendCounter>;
+
+    /// Looks at what changes by itself, such as a link that goes down, and logs it. Called about once a second.
+    fn watch(&mut self) {}
 }
 
 /// The rules for these services on a host with these addresses.
@@ -92,36 +102,14 @@ pub fn rules(services: &[SharedService], owned: &BTreeMap<Address, OwnedAddress>
         }
     }
     for service in services {
-        let protocol = service.protocol;
-        rules.endpoints.insert(Endpoint {
-            address: service.address,
-            port: service.port,
-            protocol,
-        });
-        for server in &service.servers {
-            // DR and TUN servers answer the client directly; a FullNAT server answers a local address, which the addresses above already claim
-            // unless the kernel holds it too.
-            let claims = match server.method {
-                ForwardingMethod::Nat => true,
-                ForwardingMethod::FullNat => {
-                    let pool = if server.address.is_v4() {
-                        &service.local_v4
-                    } else {
-                        &service.local_v6
-                    };
-                    pool.iter()
-                        .any(|local| rules.addresses.get(local) == Some(&AddressClass::Shared))
-                }
-                ForwardingMethod::DirectRouting | ForwardingMethod::Tunnel => false,
-            };
-            if claims {
-                rules.endpoints.insert(Endpoint {
-                    address: server.address,
-                    port: server.port,
-                    protocol,
-                });
-            }
-        }
+        // Asked for local addresses, which are never the kernel's alone.
+        let is_kernels = |local: &Address| rules.addresses.get(local) == Some(&AddressClass::Shared);
+        let claimed = claimed_endpoints(service, is_kernels).into_iter();
+        rules.endpoints.extend(claimed.map(|key| Endpoint {
+            address: key.address,
+            port: key.port,
+            protocol: key.protocol,
+        }));
     }
     rules
 }

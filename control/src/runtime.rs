@@ -11,6 +11,8 @@
 
 mod announce;
 mod api;
+mod change;
+mod rates;
 mod reload;
 mod workers;
 
@@ -25,6 +27,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use ulvs_dataplane::address::Address;
+use ulvs_dataplane::kernel::KernelSide;
 use ulvs_dataplane::service::{Loads, ServerSlot, SharedService};
 use ulvs_dataplane::snapshot::{Interfaces, OwnedAddress, Routes, Services, Snapshot};
 
@@ -41,6 +44,8 @@ pub use workers::WorkerHandle;
 
 /// How often the workers' mailboxes are read. A first packet to an unknown neighbour waits this much longer.
 const MAILBOX_PERIOD: Duration = Duration::from_millis(2);
+/// How often the backend looks after its ports.
+const BACKEND_WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait after the kernel could not be read.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,7 +59,7 @@ pub struct Parts {
     pub workers: Vec<WorkerHandle>,
     /// The loads that the workers share.
     pub loads: Arc<Loads>,
-    /// The backend's filter, where it shares its ports with the kernel.
+    /// How the backend tells the kernel's traffic from the director's, and what it counts.
     pub capture: Option<Box<dyn Capture>>,
     /// How to come to another configuration while it runs.
     pub reload: Reload,
@@ -92,7 +97,10 @@ pub enum RuntimeError {
 
 /// The running director.
 struct Runtime {
+    /// In force: the file, and what the command line changed since.
     config: Config,
+    /// As the file was when it was last read.
+    file: Config,
     ports: Vec<OpenPort>,
     compiler: Compiler,
     services: Vec<SharedService>,
@@ -109,6 +117,12 @@ struct Runtime {
     settling: Option<reload::Settling>,
     /// What servers' counters stood at when their servers came, where that was not 0.
     counted_before: BTreeMap<ServerSlot, Traffic>,
+    /// By worker: what all counters together stood at when they were zeroed; empty if they never were.
+    totals_before: Vec<Traffic>,
+    estimators: rates::Estimators,
+    waiting: change::Waiting,
+    /// Notified when the kernel should resolve new servers.
+    kernel_wanted: Rc<Notify>,
     started: Instant,
 }
 
@@ -165,6 +179,11 @@ async fn follow(
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sample = interval(rates::SAMPLE_PERIOD);
+    sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let kernel_wanted = Rc::clone(&shared.borrow().kernel_wanted);
+    let mut watch = interval(BACKEND_WATCH_PERIOD);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Some(ready);
     loop {
         tokio::select! {
@@ -185,6 +204,9 @@ async fn follow(
                 }
             },
             _ = refresh.tick() => ask_kernel(shared).await,
+            () = kernel_wanted.notified() => ask_kernel(shared).await,
+            _ = sample.tick() => shared.borrow_mut().sample_rates(),
+            _ = watch.tick() => shared.borrow_mut().capture.iter_mut().for_each(|capture| capture.watch()),
             () = reload.wanted.notified() => {
                 shared.borrow_mut().reload(&reload.load);
                 // New servers are resolved before their first packet.
@@ -253,8 +275,13 @@ impl Runtime {
             announcements: announce::Announcements::default(),
             settling: None,
             counted_before: BTreeMap::new(),
+            totals_before: Vec::new(),
+            estimators: rates::Estimators::default(),
+            waiting: change::Waiting::default(),
+            kernel_wanted: Rc::default(),
             started: Instant::now(),
             ports: parts.ports,
+            file: parts.config.clone(),
             config: parts.config,
         };
         Ok((runtime, parts.reload))
@@ -278,7 +305,8 @@ impl Runtime {
         let interfaces = forwarding::interfaces(&self.ports, &self.view);
         let is_first = self.snapshot.interfaces.all().is_empty();
         let same_interfaces = !is_first && self.snapshot.interfaces.all() == interfaces;
-        if !(same_interfaces && facts == self.facts) {
+        let same_kernel = self.kernel_side() == self.snapshot.kernel;
+        if !(same_interfaces && facts == self.facts && same_kernel) {
             let (interfaces, routes) = self.compile_forwarding(facts, !same_interfaces);
             self.publish(Snapshot {
                 interfaces,
@@ -323,6 +351,19 @@ impl Runtime {
         }
     }
 
+    /// What is the kernel's, where the workers have to know it.
+    fn kernel_side(&self) -> Option<Arc<KernelSide>> {
+        let is_wanted = self
+            .capture
+            .as_ref()
+            .is_some_and(|capture| capture.is_left_to_workers());
+        is_wanted.then(|| {
+            let addresses = self.view.addresses().iter().map(|own| own.address);
+            let services = self.services.iter().map(AsRef::as_ref);
+            Arc::new(KernelSide::new(addresses, services))
+        })
+    }
+
     /// Tells the backend's filter what is ours. At start a failure is fatal; later the old rules stay and the operator is told.
     fn update_capture(&mut self) -> Result<(), RuntimeError> {
         let Some(capture) = self.capture.as_mut() else {
@@ -348,6 +389,7 @@ impl Runtime {
     fn publish(&mut self, snapshot: Snapshot) {
         self.snapshot = Arc::new(Snapshot {
             generation: self.snapshot.generation + 1,
+            kernel: self.kernel_side(),
             ..snapshot
         });
         self.workers.adopt(&self.snapshot);
@@ -368,6 +410,7 @@ impl Runtime {
         }
         let asked = self.workers.read();
         self.finish_reload();
+        self.tell_waiting();
         self.announcements
             .send_due(Instant::now(), self.snapshot.interfaces.all(), &mut self.workers);
         let ports = forwarding::neighbour_ports(&self.ports, &self.view);
@@ -386,6 +429,12 @@ impl Runtime {
         Ok(wanted.into_iter().collect())
     }
 
+    fn sample_rates(&mut self) {
+        let mut estimators = std::mem::take(&mut self.estimators);
+        estimators.sample(&self.services, |slot| self.counted(slot));
+        self.estimators = estimators;
+    }
+
     /// Ends everything, in order. Returns the kernel interfaces on which neighbour entries of ours may be left.
     fn stop(&mut self) -> BTreeSet<u32> {
         self.capture = None;
@@ -393,3 +442,6 @@ impl Runtime {
         self.kernel_interfaces()
     }
 }
+
+#[cfg(test)]
+mod tests;

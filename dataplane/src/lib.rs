@@ -10,6 +10,7 @@ pub mod conn;
 pub mod counters;
 pub mod forward;
 pub mod io;
+pub mod kernel;
 pub mod parse;
 pub mod pipeline;
 pub mod prefetch;

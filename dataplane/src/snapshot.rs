@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::address::Address;
 use crate::conn::timeouts::Timeouts;
 use crate::io::PortIndex;
+use crate::kernel::KernelSide;
 use crate::service::{ServerSlot, ServiceSlot, SharedService};
 use crate::wire::ethernet::{self, Mac};
 
@@ -24,9 +25,18 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// State timeouts.
     pub timeouts: Timeouts,
+    /// What is the kernel's, where all frames come to the workers; none: something in front of them has kept that back.
+    pub kernel: Option<Arc<KernelSide>>,
 }
 
 impl Snapshot {
+    /// Whether the director answers who asks for the link-layer address of this one. Where the kernel holds it too and sees the question, the kernel does.
+    #[inline]
+    pub fn answers_for(&self, address: &Address) -> bool {
+        let is_kernels = |kernel: &KernelSide| kernel.holds(address);
+        self.interfaces.owned(address).is_some() && !self.kernel.as_deref().is_some_and(is_kernels)
+    }
+
     /// The largest IP packet on the way to `destination`, as far as the director knows; also while the next hop's MAC is not known yet. `None` without a route.
     pub fn mtu_towards(&self, destination: &Address) -> Option<u16> {
         match self.routes.find(destination) {
@@ -227,7 +237,7 @@ pub struct NextHop {
     pub mtu: u16,
     /// Destination, source, tag if any, and a place for the type.
     header: [u8; ethernet::HEADER + ethernet::TAG],
-    header_length: u8,
+    is_tagged: bool,
     /// Source address for the director's own packets on this way (outer tunnel headers, ICMP), if there is one.
     pub source_v4: Address,
     /// The same for IPv6.
@@ -240,18 +250,16 @@ impl NextHop {
         let mut header = [0; ethernet::HEADER + ethernet::TAG];
         header[..6].copy_from_slice(&destination);
         header[6..12].copy_from_slice(&interface.mac);
-        let mut header_length = ethernet::HEADER;
         if let Some(vlan) = interface.vlan {
             header[12..14].copy_from_slice(&ethernet::VLAN.to_be_bytes());
             header[14..16].copy_from_slice(&vlan.to_be_bytes());
-            header_length += ethernet::TAG;
         }
         NextHop {
             port: interface.port,
             interface: index,
             mtu: mtu.min(interface.mtu),
             header,
-            header_length: header_length as u8,
+            is_tagged: interface.vlan.is_some(),
             source_v4: interface.address_v4.unwrap_or(Address::UNSPECIFIED),
             source_v6: interface.address_v6.unwrap_or(Address::UNSPECIFIED),
         }
@@ -259,9 +267,27 @@ impl NextHop {
 
     /// The link-layer header with its last two bytes (the type) still to be written.
     #[inline(always)]
-    pub fn link_header(&self) -> &[u8] {
-        &self.header[..usize::from(self.header_length)]
+    pub fn link_header(&self) -> LinkHeader<'_> {
+        if self.is_tagged {
+            return LinkHeader::Tagged(&self.header);
+        }
+        let [untagged @ .., _, _, _, _] = &self.header;
+        LinkHeader::Untagged(untagged)
     }
+
+    /// The neighbour's link-layer address.
+    pub fn mac(&self) -> Mac {
+        ethernet::destination(&self.header)
+    }
+}
+
+/// See [`NextHop::link_header`]. By length, so that copying it takes a few instructions and no call.
+#[derive(Clone, Copy, Debug)]
+pub enum LinkHeader<'a> {
+    /// With a VLAN tag.
+    Tagged(&'a [u8; ethernet::HEADER + ethernet::TAG]),
+    /// Without.
+    Untagged(&'a [u8; ethernet::HEADER]),
 }
 
 /// Where packets for a prefix go.

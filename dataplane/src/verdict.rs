@@ -41,14 +41,14 @@ named! {
         SourceRoute = "source_route", "The packet carries a source route, which hosts and routers refuse (RFC 5095, RFC 7126).";
         MartianSource = "martian_source", "The source address cannot be anybody's (loopback, multicast, unspecified or v4-mapped).";
         MartianDestination = "martian_destination", "The destination is multicast, loopback, unspecified or v4-mapped.";
-        BadTransportHeader = "bad_transport_header", "The TCP, UDP or ICMP header is truncated or contradicts itself.";
+        BadTransportHeader = "bad_transport_header", "The TCP, UDP, SCTP or ICMP header is truncated or contradicts itself.";
         BadFragment = "bad_fragment", "A fragment overlaps the header, is too short or would end past 65,535 bytes.";
         BadIcmp = "bad_icmp", "An ICMP message with a wrong checksum or an unusable quotation.";
         BadArp = "bad_arp", "An ARP message that is not Ethernet and IPv4, or too short.";
         BadNeighbourDiscovery = "bad_neighbour_discovery", "A neighbour solicitation that fails the checks of RFC 4861 section 7.1.1.";
         NotOurs = "not_ours", "Neither a virtual or local address nor a packet of a known real server.";
         NoService = "no_service", "The virtual address has no service on that protocol and port.";
-        NotFirstPacket = "not_first_packet", "No connection, and the packet cannot open one (TCP without SYN).";
+        NotFirstPacket = "not_first_packet", "No connection, and the packet cannot open one (TCP without SYN, SCTP without INIT).";
         NoConnection = "no_connection", "Sent to a local address, but no connection uses that port.";
         NoServer = "no_server", "No usable server, and the client may not be told so (rate limit, or an error about an error).";
         ServerRemoved = "server_removed", "The connection's server is not in the service any more.";
@@ -64,6 +64,7 @@ named! {
         FragmentedIcmp = "fragmented_icmp", "An ICMP message in fragments.";
         NoUdpChecksum = "no_udp_checksum", "A first fragment without a UDP checksum, on its way to IPv6, which requires one: a part does not tell it.";
         ProxyFragment = "proxy_fragment", "A fragment of what needs a PROXY header in front, which would shift the other fragments.";
+        SctpFragment = "sctp_fragment", "A fragment of an SCTP packet that needs new ports: a part does not tell the new checksum.";
         NoHeadroom = "no_headroom", "The frame has no room for the headers it needs.";
         NoFrame = "no_frame", "The pool has no frame for a copy that is needed.";
         RedirectLoop = "redirect_loop", "A redirected frame would have to be redirected again.";
@@ -77,6 +78,11 @@ named! {
         Arp = "arp", "ARP that is not a question for one of our addresses.";
         NeighbourDiscovery = "neighbour_discovery", "Neighbour discovery that is not a question for one of our addresses.";
         OtherProtocol = "other_protocol", "A protocol that is not balanced.";
+        OtherEthertype = "other_ethertype", "Neither IPv4, IPv6 nor ARP, such as LLDP and LACP.";
+        UnknownVlan = "unknown_vlan", "A VLAN that no port is configured for.";
+        Group = "group", "Multicast or broadcast.";
+        ToDirector = "to_director", "For the director's kernel, on one of its own addresses.";
+        Transit = "transit", "For somebody else and not from a real server: what the kernel may route.";
     }
 }
 

@@ -15,7 +15,7 @@ use ulvs_dataplane::io::memory::MemoryFrame;
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -49,6 +49,7 @@ fn service(number: u32, protocol: u8, method: ForwardingMethod, client_address: 
             method,
             upper_threshold: 0,
             lower_threshold: 0,
+            tunnel: TunnelType::Ipip,
         })
         .collect();
     Service {

@@ -12,7 +12,7 @@ use ulvs_dataplane::parse;
 use ulvs_dataplane::pipeline::{Pipeline, Redirected, SPARE_FRAMES, Settings};
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -30,7 +30,7 @@ pub fn parse(data: &[u8]) {
     };
     let Ok(link) = parse::link(frame.head()) else { return };
     let mut packet = parse::Packet::EMPTY;
-    let parsed = parse::network(&frame, link, shape & 1 == 1, &mut packet);
+    let parsed = parse::network(frame.head(), frame.total_length(), link, shape & 1 == 1, &mut packet);
     if matches!(parsed, parse::Parsed::Packet | parse::Parsed::Icmp) {
         assert!(packet.ip + packet.ip_length <= frame.total_length());
         assert!(packet.transport <= frame.head().len() && packet.transport >= packet.ip);
@@ -132,6 +132,7 @@ fn service(number: u32, revision: u64, choice: u16) -> Service {
             method,
             upper_threshold: 0,
             lower_threshold: 0,
+            tunnel: TunnelType::Ipip,
         })
         .collect();
     let scheduler = SchedulerKind::ALL[number as usize % SchedulerKind::ALL.len()];

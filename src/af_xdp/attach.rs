@@ -2,7 +2,7 @@
 
 use super::device::{Device, XdpMode};
 use super::error::Error;
-use super::filter::{Filter, os_error};
+use super::filter::{FILTER_PROGRAMS, Filter, os_error};
 use super::{AttachMode, DeviceSettings};
 use std::io;
 
@@ -118,11 +118,7 @@ pub(super) fn foreign_program(device: &Device) -> Option<Error> {
         3 => ("offloaded", "xdpoffload"),
         _ => ("several", "xdp"),
     };
-    let program = aya::programs::loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "unknown".to_owned());
+    let program = program_name(id).unwrap_or_else(|| "unknown".to_owned());
     Some(Error::ProgramAttached {
         device: device.name.clone(),
         program,
@@ -130,4 +126,20 @@ pub(super) fn foreign_program(device: &Device) -> Option<Error> {
         mode,
         remedy,
     })
+}
+
+/// Whether a director's filter is on the device, as far as its name tells; none when there is a program whose name may not be asked for.
+pub(super) fn has_own_filter(device: &Device) -> Option<bool> {
+    let Some((_, id)) = device.link.program else {
+        return Some(false);
+    };
+    program_name(id).map(|name| FILTER_PROGRAMS.contains(&name.as_str()))
+}
+
+/// The name of a loaded program; none when there is none, or without the right to ask.
+fn program_name(id: u32) -> Option<String> {
+    let program = aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == id)?;
+    program.name_as_str().map(str::to_owned)
 }

@@ -12,6 +12,13 @@ use std::hash::Hash;
 use std::os::fd::RawFd;
 use ulvs_dataplane::address::Address;
 
+/// The filter for frames in several buffers.
+const FRAGS_PROGRAM: &str = "filter_frags";
+/// The filter for drivers without those.
+const LINEAR_PROGRAM: &str = "filter_linear";
+/// The names by which a director's filter is recognised.
+pub(super) const FILTER_PROGRAMS: [&str; 2] = [FRAGS_PROGRAM, LINEAR_PROGRAM];
+
 #[cfg(test)]
 mod tests;
 
@@ -123,11 +130,11 @@ impl Filter {
             .set_max_entries("endpoints", limits.endpoints.max(1).saturating_mul(4))
             .load(PROGRAM)
             .map_err(|error| load_error(&error))?;
-        xdp(&mut ebpf, "filter_linear")?
+        xdp(&mut ebpf, LINEAR_PROGRAM)?
             .load()
             .map_err(|error| load_error(&error))?;
         // Refused by kernels before 5.18, where a frame is always one buffer.
-        let has_frags_program = xdp(&mut ebpf, "filter_frags")?.load().is_ok();
+        let has_frags_program = xdp(&mut ebpf, FRAGS_PROGRAM)?.load().is_ok();
 
         Ok(Filter {
             ports: KernelHashMap::try_from(take_map(&mut ebpf, "ports")?).map_err(|error| load_error(&error))?,
@@ -177,9 +184,9 @@ impl Filter {
         };
         let mut result = Err(ProgramError::NotLoaded);
         if self.has_frags_program {
-            result = self.attach_program("filter_frags", device.ifindex, flags);
+            result = self.attach_program(FRAGS_PROGRAM, device.ifindex, flags);
         }
-        result.or_else(|_| self.attach_program("filter_linear", device.ifindex, flags))
+        result.or_else(|_| self.attach_program(LINEAR_PROGRAM, device.ifindex, flags))
     }
 
     fn attach_program(&mut self, name: &str, ifindex: u32, flags: XdpFlags) -> Result<(), ProgramError> {

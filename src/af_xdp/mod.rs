@@ -14,23 +14,26 @@ mod error;
 mod ethtool;
 mod filter;
 mod frame;
+mod inspect;
 mod netlink;
 mod open;
 mod pool;
 mod ring;
 mod socket;
 mod umem;
-mod waker;
 mod worker;
+mod xdp_features;
 
+pub use crate::waker::Waker;
 pub use counters::{QueueCounters, SocketCounters};
 pub use device::{DeviceFacts, XdpMode};
 pub use error::Error;
 pub use filter::{AddressClass, Endpoint, Filter, FilterCounters};
 pub use frame::AfXdpFrame;
+pub use inspect::{Inspection, frame_memory_bytes, inspect, kernel_has_af_xdp, largest_mtu};
 pub use open::{Opened, open};
-pub use waker::Waker;
 pub use worker::{AfXdpIo, FrameAccount};
+pub use xdp_features::XdpFeatures;
 
 /// In which mode the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

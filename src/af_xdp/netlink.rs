@@ -1,4 +1,4 @@
-//! What rtnetlink knows about one interface. Asked for directly, because /sys may show another network namespace than the
+//! What rtnetlink knows about one interface, and the netlink messages for that. Asked for directly, because /sys may show another network namespace than the
 //! thread is in.
 
 use std::io;
@@ -26,21 +26,22 @@ pub(super) struct Link {
 /// # Errors
 /// Those of the socket calls; `InvalidData` when the answer makes no sense.
 pub(super) fn link(ifindex: u32) -> io::Result<Link> {
+    parse(&ask(libc::NETLINK_ROUTE, &request(ifindex))?)
+}
+
+/// Sends one request on a netlink socket of its own and returns the first datagram of the answer.
+///
+/// # Errors
+/// Those of the socket calls. An error message from the kernel is an answer.
+pub(super) fn ask(protocol: i32, request: &[u8]) -> io::Result<Vec<u8>> {
     // SAFETY: socket(2) has no memory arguments.
-    let fd = unsafe {
-        libc::socket(
-            libc::AF_NETLINK,
-            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::NETLINK_ROUTE,
-        )
-    };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a descriptor that was just opened and that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
 
-    let request = request(ifindex);
     // SAFETY: the pointer and length are those of `request`.
     let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
     if sent < 0 {
@@ -52,10 +53,12 @@ pub(super) fn link(ifindex: u32) -> io::Result<Link> {
     if received < 0 {
         return Err(io::Error::last_os_error());
     }
-    parse(&answer[..received as usize])
+    answer.truncate(received as usize);
+    Ok(answer)
 }
 
-const HEADER: usize = size_of::<libc::nlmsghdr>();
+/// Bytes of the header of every message.
+pub(super) const HEADER: usize = size_of::<libc::nlmsghdr>();
 const LINK_HEADER: usize = 16; // struct ifinfomsg
 
 fn request(ifindex: u32) -> [u8; HEADER + LINK_HEADER] {
@@ -67,21 +70,26 @@ fn request(ifindex: u32) -> [u8; HEADER + LINK_HEADER] {
     message
 }
 
-fn parse(answer: &[u8]) -> io::Result<Link> {
-    let invalid = || {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "rtnetlink gave an answer that cannot be read",
-        )
-    };
+/// What follows the message's header; the error that the kernel answered with, if it did.
+pub(super) fn payload(answer: &[u8]) -> io::Result<&[u8]> {
     let kind = u16::from_ne_bytes([*answer.get(4).ok_or_else(invalid)?, *answer.get(5).ok_or_else(invalid)?]);
+    let payload = answer.get(HEADER..).ok_or_else(invalid)?;
     if i32::from(kind) == libc::NLMSG_ERROR {
-        let code = answer.get(HEADER..).and_then(number).ok_or_else(invalid)? as i32;
-        return Err(io::Error::from_raw_os_error(-code));
+        let code = number(payload).ok_or_else(invalid)? as i32;
+        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
     }
+    Ok(payload)
+}
+
+/// For an answer that is not as the kernel writes it.
+pub(super) fn invalid() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "netlink gave an answer that cannot be read")
+}
+
+fn parse(answer: &[u8]) -> io::Result<Link> {
     let mut link = Link::default();
     let mut foreign_peer = false;
-    for (kind, value) in attributes(answer.get(HEADER + LINK_HEADER..).ok_or_else(invalid)?) {
+    for (kind, value) in attributes(payload(answer)?.get(LINK_HEADER..).ok_or_else(invalid)?) {
         match kind {
             libc::IFLA_MTU => link.mtu = number(value).unwrap_or(0),
             libc::IFLA_ADDRESS => link.mac = value.try_into().unwrap_or_default(),
@@ -119,7 +127,7 @@ fn program(nested: &[u8]) -> Option<(u8, u32)> {
 }
 
 /// The attributes (type, value) in a run of them; ends at the first malformed one.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?]));
         let kind = u16::from_ne_bytes([*bytes.get(2)?, *bytes.get(3)?]) & libc::NLA_TYPE_MASK as u16;
@@ -129,7 +137,8 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn number(bytes: &[u8]) -> Option<u32> {
+/// A 32-bit attribute.
+pub(super) fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 

@@ -9,9 +9,9 @@ use super::filter::{Filter, FilterLimits};
 use super::pool::Pool;
 use super::socket::Socket;
 use super::umem::Umem;
-use super::waker::Waker;
 use super::worker::{AfXdpIo, WorkerPort};
 use super::{Settings, ZeroCopy};
+use crate::waker::Waker;
 use std::collections::HashSet;
 use ulvs_dataplane::io::PortIndex;
 
@@ -145,6 +145,11 @@ fn check_device(device: &Device, workers: usize) -> Result<(), Error> {
     if let Some(error) = foreign_program(device) {
         return Err(error);
     }
+    check_queues(device, workers)
+}
+
+/// Each worker needs a queue of its own that both receives and sends.
+pub(super) fn check_queues(device: &Device, workers: usize) -> Result<(), Error> {
     let queues = device.paired_queues();
     if (queues as usize) < workers {
         return Err(Error::TooFewQueues {
@@ -169,7 +174,7 @@ fn raise_memory_lock_limit() {
 }
 
 /// As many frames as configured, or for the worst case: all rings full, and each worker's own stock.
-fn frame_count(queues: u32, settings: &Settings) -> Result<u32, Error> {
+pub(super) fn frame_count(queues: u32, settings: &Settings) -> Result<u32, Error> {
     // What the completion ring holds is taken back on every loop.
     let in_rings = u64::from(queues) * 3 * u64::from(settings.ring_size);
     let Some(frames) = settings.frames else {

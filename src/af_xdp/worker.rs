@@ -4,7 +4,7 @@ use super::frame::AfXdpFrame;
 use super::pool::Pool;
 use super::socket::{Socket, free_chunks};
 use super::umem::Umem;
-use super::waker::Waker;
+use crate::waker::Waker;
 use ulvs_dataplane::io::{BURST, Io, PortIndex};
 
 /// Where a worker's frames are, in chunks of the UMEM. Summed over all workers, and with the shared free frames counted once, this

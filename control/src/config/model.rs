@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, protocol};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
 
 use super::error::ConfigError;
+use crate::origin::Origin;
 
 /// A whole configuration file without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Config {
     pub director: Director,
     /// When idle connections end.
     pub timeouts: Timeouts,
+    /// What only the backend `dpdk` reads.
+    pub dpdk: Dpdk,
     /// The network interfaces to work on; at least one.
     pub ports: Vec<Port>,
     /// The director's own addresses towards FullNAT servers.
@@ -60,6 +63,12 @@ pub struct Director {
     pub control_socket: PathBuf,
     /// Name of the unix group that may use the control socket. Whether it exists is only known when it is used.
     pub control_group: String,
+    /// The most that one port hands to its twin in the kernel, besides what the next two limit. Packets per second.
+    pub slow_path_pps: u32,
+    /// The same for ARP, neighbour discovery and IGMP.
+    pub slow_path_neighbour_pps: u32,
+    /// The same for BGP and other routing protocols that can come from afar.
+    pub slow_path_routing_pps: u32,
 }
 
 impl Director {
@@ -78,6 +87,30 @@ impl Director {
 pub enum Backend {
     /// AF_XDP sockets.
     AfXdp,
+    /// DPDK's poll mode drivers.
+    Dpdk,
+}
+
+/// `[dpdk]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dpdk {
+    /// Whether its memory is on huge pages.
+    pub huge_pages: HugePages,
+    /// MiB of memory; 0: to be computed.
+    pub memory_mib: u32,
+    /// Arguments for DPDK's EAL besides our own.
+    pub eal_arguments: Vec<String>,
+}
+
+/// Whether DPDK's memory is on huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePages {
+    /// If enough are free.
+    Auto,
+    /// It must be.
+    On,
+    /// Never.
+    Off,
 }
 
 /// What a worker does when nothing arrives.
@@ -117,8 +150,12 @@ pub struct Timeouts {
 pub struct Port {
     /// Name in counters and messages; no two ports share one.
     pub name: String,
-    /// Kernel network interface; no two ports share one.
+    /// Kernel network interface; no two ports share one. Under DPDK: the port's twin.
     pub interface: String,
+    /// Under DPDK, and only there: a PCI address or a virtual device.
+    pub device: Option<String>,
+    /// Under DPDK: the largest IP packet in bytes. Elsewhere the interface has it.
+    pub mtu: u16,
     /// How the XDP program is attached.
     pub mode: PortMode,
     /// Whether the driver writes into our buffers itself.
@@ -180,7 +217,7 @@ pub struct LocalPool {
 pub struct VirtualService {
     /// The given name, shared by all addresses of one `[[service]]`; else made of protocol and address.
     pub name: String,
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// Virtual address.
     pub address: Address,
@@ -196,7 +233,9 @@ pub struct VirtualService {
     pub client_address: ClientAddress,
     /// Its real servers in file order. No two have the same address and port.
     pub servers: Vec<RealServer>,
-    /// Line of the virtual address in the file.
+    /// Who made it.
+    pub origin: Origin,
+    /// Line of the virtual address in the file; 0 when it is not from there.
     pub line: usize,
 }
 
@@ -211,11 +250,15 @@ pub struct RealServer {
     pub weight: u32,
     /// Forwarding method.
     pub method: ForwardingMethod,
+    /// The kind of tunnel, for TUN.
+    pub tunnel: TunnelType,
     /// Connections at which it counts as overloaded; 0: no limit.
     pub upper_threshold: u32,
     /// Connections below which it stops being overloaded; 0: three quarters of the upper one.
     pub lower_threshold: u32,
-    /// Line in the file.
+    /// Who made it.
+    pub origin: Origin,
+    /// Line in the file; 0 when it is not from there.
     pub line: usize,
 }
 
@@ -226,6 +269,8 @@ pub enum Protocol {
     Tcp,
     /// UDP
     Udp,
+    /// SCTP
+    Sctp,
 }
 
 impl Protocol {
@@ -234,6 +279,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => protocol::TCP,
             Protocol::Udp => protocol::UDP,
+            Protocol::Sctp => protocol::SCTP,
         }
     }
 }
@@ -243,6 +289,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         })
     }
 }

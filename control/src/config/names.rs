@@ -1,9 +1,9 @@
 //! The words of the file for the values of the program, spelled as in ipvsadm where ipvsadm has a word.
 
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags};
 
-use super::model::{Backend, Idle, PortMode, Protocol, ZeroCopy};
+use super::model::{Backend, HugePages, Idle, PortMode, Protocol, ZeroCopy};
 
 /// The words of one setting, with the value each stands for. The first is what an unreadable value is taken for while the rest
 /// of the file is checked.
@@ -21,7 +21,14 @@ pub const fn words<T, const N: usize>(pairs: &Words<T, N>) -> [&'static str; N] 
 }
 
 /// `director.backend`
-pub const BACKENDS: Words<Backend, 1> = [("af_xdp", Backend::AfXdp)];
+pub const BACKENDS: Words<Backend, 2> = [("af_xdp", Backend::AfXdp), ("dpdk", Backend::Dpdk)];
+
+/// `dpdk.huge_pages`
+pub const HUGE_PAGES: Words<HugePages, 3> = [
+    ("auto", HugePages::Auto),
+    ("on", HugePages::On),
+    ("off", HugePages::Off),
+];
 
 /// `director.idle`
 pub const IDLES: Words<Idle, 2> = [("sleep", Idle::Sleep), ("poll", Idle::Poll)];
@@ -37,17 +44,18 @@ pub const PORT_MODES: Words<PortMode, 3> = [
 pub const ZERO_COPIES: Words<ZeroCopy, 3> = [("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
 
 /// `service.protocol`
-pub const PROTOCOLS: Words<Protocol, 2> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+pub const PROTOCOLS: Words<Protocol, 3> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 /// `service.scheduler`
-pub const SCHEDULERS: Words<SchedulerKind, 6> = [
-    ("rr", SchedulerKind::Rr),
-    ("wrr", SchedulerKind::Wrr),
-    ("lc", SchedulerKind::Lc),
-    ("wlc", SchedulerKind::Wlc),
-    ("sh", SchedulerKind::Sh),
-    ("mh", SchedulerKind::Mh),
-];
+pub const SCHEDULERS: Words<SchedulerKind, { SchedulerKind::ALL.len() }> = {
+    let mut words = [("", SchedulerKind::Rr); SchedulerKind::ALL.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = (SchedulerKind::ALL[at].name(), SchedulerKind::ALL[at]);
+        at += 1;
+    }
+    words
+};
 
 /// What a word of `scheduler_flags` switches on, and for which scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,8 +75,15 @@ const FALLBACK: SchedulerFlags = SchedulerFlags {
     port: false,
 };
 
-/// `service.scheduler_flags`
-pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
+/// `service.scheduler_flags`, in ipvsadm's order
+pub const SCHEDULER_FLAGS: Words<FlagWord, 5> = [
+    (
+        "sh-fallback",
+        FlagWord {
+            scheduler: SchedulerKind::Sh,
+            sets: FALLBACK,
+        },
+    ),
     (
         "sh-port",
         FlagWord {
@@ -77,9 +92,9 @@ pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
         },
     ),
     (
-        "sh-fallback",
+        "mh-fallback",
         FlagWord {
-            scheduler: SchedulerKind::Sh,
+            scheduler: SchedulerKind::Mh,
             sets: FALLBACK,
         },
     ),
@@ -91,10 +106,10 @@ pub const SCHEDULER_FLAGS: Words<FlagWord, 4> = [
         },
     ),
     (
-        "mh-fallback",
+        "conhash-port",
         FlagWord {
-            scheduler: SchedulerKind::Mh,
-            sets: FALLBACK,
+            scheduler: SchedulerKind::Conhash,
+            sets: PORT,
         },
     ),
 ];
@@ -107,6 +122,31 @@ pub const METHODS: Words<ForwardingMethod, 4> = [
     ("fullnat", ForwardingMethod::FullNat),
 ];
 
+/// A kind of tunnel, without what goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelWord {
+    /// IP in IP
+    Ipip,
+    /// Generic UDP encapsulation
+    Gue,
+    /// Generic routing encapsulation
+    Gre,
+}
+
+/// `service.tunnel`, `service.server.tunnel`
+pub const TUNNELS: Words<TunnelWord, 3> = [
+    ("ipip", TunnelWord::Ipip),
+    ("gue", TunnelWord::Gue),
+    ("gre", TunnelWord::Gre),
+];
+
+/// `service.tunnel_checksum`, `service.server.tunnel_checksum`
+pub const TUNNEL_CHECKSUMS: Words<GueChecksum, 3> = [
+    ("none", GueChecksum::None),
+    ("full", GueChecksum::Full),
+    ("remote", GueChecksum::Remote),
+];
+
 /// `service.client_address`
 pub const CLIENT_ADDRESSES: Words<ClientAddress, 3> = [
     ("hidden", ClientAddress::Hidden),
@@ -114,7 +154,8 @@ pub const CLIENT_ADDRESSES: Words<ClientAddress, 3> = [
     ("proxy_v2", ClientAddress::ProxyV2),
 ];
 
-fn word_of<T: PartialEq>(pairs: &[(&'static str, T)], value: T) -> &'static str {
+/// The word for a value.
+pub fn word_of<T: PartialEq>(pairs: &[(&'static str, T)], value: T) -> &'static str {
     pairs
         .iter()
         .find(|(_, known)| *known == value)
@@ -134,6 +175,18 @@ pub fn method_name(method: ForwardingMethod) -> &'static str {
 /// The name in the file of how servers learn the client's address.
 pub fn client_address_name(client_address: ClientAddress) -> &'static str {
     word_of(&CLIENT_ADDRESSES, client_address)
+}
+
+/// What a flag of `scheduler` sets, by its name in ipvsadm and in the file, or by its number (`flag-1`, `flag-2`). `None` if the scheduler
+/// has no such flag.
+pub fn scheduler_flag(scheduler: SchedulerKind, name: &str) -> Option<SchedulerFlags> {
+    let mut own = SCHEDULER_FLAGS.iter().filter(|(_, flag)| flag.scheduler == scheduler);
+    let (_, flag) = own.find(|(word, flag)| match name {
+        "flag-1" => flag.sets.fallback,
+        "flag-2" => flag.sets.port,
+        name => *word == name,
+    })?;
+    Some(flag.sets)
 }
 
 /// The names of the flags that are set, as in ipvsadm and in the file; none for a scheduler that has no flags.

@@ -38,4 +38,4 @@ pub use view::{Change, KernelView};
 pub use watch::{WatchError, Watcher};
 
 #[cfg(test)]
-mod example;
+pub(crate) mod example;

@@ -18,7 +18,7 @@ use ulvs_dataplane::service::protocol::{TCP, UDP};
 use ulvs_dataplane::verdict::DropReason;
 use ulvs_dataplane::wire::tcp::{ACK, SYN};
 
-use network::Balance;
+use network::{Balance, SERVERS};
 use rig::{Rig, Timing};
 
 const USAGE: &str = "usage: pipeline --bench [--quick | --full] [--only TEXT] [--flows N] [--rounds N] [--count]";
@@ -73,6 +73,11 @@ fn main() {
             for protocol in [UDP, TCP] {
                 opens(&options, method, scheduler, protocol);
             }
+        }
+    }
+    for &scheduler in SchedulerKind::ALL {
+        for servers in [1, 10, 1000] {
+            schedules(&options, scheduler, servers);
         }
     }
     for method in [DirectRouting, Nat] {
@@ -155,6 +160,7 @@ fn hits(
         client,
         server,
         scheduler,
+        servers: SERVERS,
     };
     let mut rig = Rig::new(balance, flows as usize * 2);
     rig.open(flows);
@@ -198,11 +204,39 @@ fn opens(options: &Options, method: ForwardingMethod, scheduler: SchedulerKind, 
         client: V4,
         server: V4,
         scheduler,
+        servers: SERVERS,
     };
     let flows = options.rounds * ports::ROUND;
     let mut rig = Rig::new(balance, flows * 2);
     let mut next = 0;
     let timing = rig.measure(options.rounds, |rig| {
+        next += 1;
+        rig.draw_client(next, SYN)
+    });
+    assert_eq!(rig.connections(), flows, "every packet made a connection");
+    options.print(&name, flows, &timing);
+}
+
+/// A new connection with each packet, for each scheduler and number of servers: what the choice costs beside the rest, which is the same.
+fn schedules(options: &Options, scheduler: SchedulerKind, servers: u16) {
+    let name = format!("sched {scheduler}, servers: {servers}");
+    if !options.wants(&name) || options.is_counted {
+        return;
+    }
+    let balance = Balance {
+        protocol: TCP,
+        method: DirectRouting,
+        client: V4,
+        server: V4,
+        scheduler,
+        servers,
+    };
+    // Some look at all servers each time; a part of the rounds tells enough.
+    let rounds = (options.rounds / 5).max(1);
+    let flows = rounds * ports::ROUND;
+    let mut rig = Rig::new(balance, flows * 2);
+    let mut next = 0;
+    let timing = rig.measure(rounds, |rig| {
         next += 1;
         rig.draw_client(next, SYN)
     });
@@ -224,6 +258,7 @@ fn expiry(options: &Options, method: ForwardingMethod) {
         client: V4,
         server: V4,
         scheduler,
+        servers: SERVERS,
     };
     let flows = options
         .flows
@@ -255,6 +290,7 @@ fn flood(options: &Options, method: ForwardingMethod) {
         client: V4,
         server: V4,
         scheduler,
+        servers: SERVERS,
     };
     let flows = options.flows.iter().copied().max().unwrap_or(1).clamp(16, 1_000_000);
     let mut rig = Rig::new(balance, flows as usize);

@@ -1,4 +1,4 @@
-//! The network that the director stands in: clients behind a gateway on port 0, ten servers and the local addresses on port 1.
+//! The network that the director stands in: clients behind a gateway on port 0, the servers and the local addresses on port 1.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use ulvs_dataplane::address::{Address, Family};
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -15,7 +15,8 @@ use ulvs_dataplane::snapshot::{
 pub const OUTSIDE: PortIndex = PortIndex(0);
 pub const INSIDE: PortIndex = PortIndex(1);
 pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
-pub const SERVERS: u8 = 10;
+/// As many servers as a row has that says nothing of them.
+pub const SERVERS: u16 = 10;
 pub const SERVICE_PORT: u16 = 80;
 pub const SERVER_PORT: u16 = 8080;
 const LOCAL_ADDRESSES: u8 = 255;
@@ -25,10 +26,10 @@ pub fn virtual_address(family: Family) -> Address {
     by_family(family, [192, 0, 2, 1], [0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1])
 }
 
-/// A server's address. The last octet is its number.
-pub fn server(family: Family, number: u8) -> Address {
-    let last = u16::from(number);
-    by_family(family, [10, 0, 1, number], [0xfd00, 0, 0, 1, 0, 0, 0, last])
+/// A server's address. The last two octets are its number.
+pub fn server(family: Family, number: u16) -> Address {
+    let [high, low] = number.to_be_bytes();
+    by_family(family, [10, 1, high, low], [0xfd00, 0, 0, 1, 0, 0, 0, number])
 }
 
 /// A local address. The last octet is its number.
@@ -56,20 +57,28 @@ pub struct Balance {
     pub client: Family,
     pub server: Family,
     pub scheduler: SchedulerKind,
+    pub servers: u16,
 }
 
 fn service(balance: &Balance) -> Service {
     let rewrites = matches!(balance.method, ForwardingMethod::Nat | ForwardingMethod::FullNat);
-    let servers: Vec<Server> = (1..=SERVERS)
+    // With weight 1, ovf would have no server left after two connections for each.
+    let weight = if balance.scheduler == SchedulerKind::Ovf {
+        1 << 24
+    } else {
+        1
+    };
+    let servers: Vec<Server> = (1..=balance.servers)
         .map(|number| Server {
             slot: ServerSlot(u32::from(number)),
             address: server(balance.server, number),
             port: if rewrites { SERVER_PORT } else { SERVICE_PORT },
-            weight: 1,
-            last_weight: 1,
+            weight,
+            last_weight: weight,
             method: balance.method,
             upper_threshold: 0,
             lower_threshold: 0,
+            tunnel: TunnelType::Ipip,
         })
         .collect();
     let locals = |family| (1..=LOCAL_ADDRESSES).map(|number| local(family, number)).collect();
@@ -85,7 +94,7 @@ fn service(balance: &Balance) -> Service {
             fallback: false,
             port: true,
         },
-        scheduler_table: compile_table(balance.scheduler, &servers).expect("ten servers fit"),
+        scheduler_table: compile_table(balance.scheduler, &servers).expect("so many servers fit"),
         servers,
         client_address: ClientAddress::Hidden,
         local_v4: locals(Family::V4),
@@ -109,7 +118,7 @@ fn interface(port: PortIndex) -> Interface {
     }
 }
 
-fn routes(interfaces: &[Interface]) -> Routes {
+fn routes(interfaces: &[Interface], servers: u16) -> Routes {
     let (outside, inside) = (InterfaceIndex(0), InterfaceIndex(1));
     let mut routes = Routes::new(1);
     let mut hops = 0;
@@ -121,7 +130,7 @@ fn routes(interfaces: &[Interface]) -> Routes {
     };
     for family in [Family::V4, Family::V6] {
         add(&mut routes, outside, gateway(family));
-        for number in 1..=SERVERS {
+        for number in 1..=servers {
             add(&mut routes, inside, server(family, number));
         }
         let any = by_family(family, [0; 4], [0; 8]);
@@ -135,7 +144,7 @@ fn routes(interfaces: &[Interface]) -> Routes {
 /// The configuration for one service.
 pub fn snapshot(balance: &Balance) -> Arc<Snapshot> {
     let interfaces = vec![interface(OUTSIDE), interface(INSIDE)];
-    let routes = routes(&interfaces);
+    let routes = routes(&interfaces, balance.servers);
     let families = [Family::V4, Family::V6];
     let virtuals = families.map(|family| (virtual_address(family), OwnedAddress::Virtual));
     let locals = families

@@ -102,7 +102,7 @@ pub fn harness(rounds: usize) -> Timing {
 impl Rig {
     /// Without connections yet, and with room for so many.
     pub fn new(balance: Balance, capacity: usize) -> Rig {
-        let servers = usize::from(network::SERVERS) + 1;
+        let servers = usize::from(balance.servers) + 1;
         let settings = Settings {
             worker: 0,
             workers: 1,

@@ -146,7 +146,7 @@ impl ServerSide {
             (from_client.source, from_client.source_port)
         };
         Key {
-            source: network::server(balance.server, self.server),
+            source: network::server(balance.server, u16::from(self.server)),
             destination,
             source_port: network::SERVER_PORT,
             destination_port,

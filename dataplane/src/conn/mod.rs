@@ -4,6 +4,7 @@ pub mod connection;
 pub mod fragments;
 pub mod index;
 pub mod key;
+pub mod sctp_state;
 pub mod state;
 pub mod table;
 pub mod tcp_state;

@@ -1,7 +1,7 @@
 //! ICMP errors about a balanced connection: read what they quote, find the connection, and give them to the other side as if they were about the packet
 //! that it sent itself.
 
-use super::{edit, reply};
+use super::{edit, reply, sctp};
 use crate::address::{Address, Family};
 use crate::conn::connection::Connection;
 use crate::conn::key::Key;
@@ -9,6 +9,7 @@ use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::{ForwardingMethod, protocol};
 use crate::verdict::DropReason;
+use crate::wire;
 use crate::wire::checksum::{Sum, update};
 use crate::wire::{get_u16, get_u32, icmp, ipv4, ipv6, put_u16, put_u32, tcp, udp};
 
@@ -83,7 +84,7 @@ pub fn quotation<F: Frame>(frame: &F, packet: &Packet) -> Result<Quotation, Drop
     };
     // RFC 792: 64 bits of the datagram's data are always there.
     let transport = ip.get(header..header + 8).ok_or(DropReason::BadIcmp)?;
-    if !matches!(ip_protocol, protocol::TCP | protocol::UDP) {
+    if !matches!(ip_protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
         return Err(DropReason::BadIcmp);
     }
     let key = Key {
@@ -241,6 +242,9 @@ fn put_quoted_ports<F: Frame>(frame: &mut F, quotation: &Quotation, target: &Tar
     let bytes = frame.head_mut();
     let transport = &mut bytes[quotation.transport..quotation.end];
     tcp::put_ports(transport, target.quoted.source_port, target.quoted.destination_port);
+    if quotation.key.protocol == protocol::SCTP {
+        return put_quoted_sctp_checksum(transport, quotation, target);
+    }
     let is_udp = quotation.key.protocol == protocol::UDP;
     let at = if is_udp { udp::CHECKSUM } else { tcp::CHECKSUM };
     if transport.len() < at + 2 || is_udp && get_u16(transport, at) == 0 {
@@ -249,6 +253,18 @@ fn put_quoted_ports<F: Frame>(frame: &mut F, quotation: &Quotation, target: &Tar
     let delta = sum(&target.quoted).minus(sum(&quotation.key));
     let checksum = update(get_u16(transport, at), delta);
     put_u16(transport, at, checksum);
+}
+
+/// The quoted checksum stays that of the whole packet, however little of it is quoted.
+fn put_quoted_sctp_checksum(transport: &mut [u8], quotation: &Quotation, target: &Target) {
+    let Some(stored) = transport.get_mut(wire::sctp::CHECKSUM..wire::sctp::HEADER) else {
+        return;
+    };
+    let old = u32::from_le_bytes([stored[0], stored[1], stored[2], stored[3]]);
+    if old != 0 {
+        let new = old ^ sctp::difference(&quotation.key, &target.quoted, quotation.length);
+        stored.copy_from_slice(&new.to_le_bytes());
+    }
 }
 
 fn same_family<F: Frame>(frame: &mut F, packet: &mut Packet, quotation: &Quotation, target: &Target) {

@@ -5,4 +5,5 @@ pub mod edit;
 pub mod fragment;
 pub mod icmp_error;
 pub mod reply;
+pub mod sctp;
 pub mod tunnel;

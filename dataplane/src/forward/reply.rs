@@ -7,7 +7,7 @@ use crate::service::protocol;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Mac};
-use crate::wire::{arp, get_u16, icmp, ipv4, ipv6, put_u16, put_u32, tcp, udp};
+use crate::wire::{arp, get_u16, icmp, ipv4, ipv6, put_u16, put_u32, sctp, tcp, udp};
 
 /// TTL of our own packets, as Linux has it.
 const OWN_TTL: u8 = 64;
@@ -177,6 +177,15 @@ pub fn is_echo_request<F: Frame>(frame: &F, packet: &Packet) -> bool {
     frame.head()[packet.transport] == request
 }
 
+/// Whether the ICMP message is an echo reply.
+pub fn is_echo_reply<F: Frame>(frame: &F, packet: &Packet) -> bool {
+    let reply = match packet.family {
+        Family::V4 => icmp::v4::ECHO_REPLY,
+        Family::V6 => icmp::v6::ECHO_REPLY,
+    };
+    frame.head()[packet.transport] == reply
+}
+
 /// Turns an echo request into the reply (RFC 1122 section 3.2.2.6, RFC 4443 section 4.2).
 pub fn echo<F: Frame>(frame: &mut F, packet: &Packet, own: &Mac) {
     super::edit::trim(frame, packet);
@@ -319,13 +328,13 @@ fn describe(error: OwnError, family: Family) -> (u8, u8, u32) {
 /// A sender that left its checksum unfinished must not see the unfinished one in the quotation as if we had broken it; Linux compares ports and sequence only, but
 /// a capture would mislead. Finishing it is cheap here: errors are rare.
 fn restore_partial_checksum<F: Frame>(frame: &mut F, packet: &Packet) {
-    let has_checksum = matches!(packet.key.protocol, protocol::TCP | protocol::UDP);
-    let needed = if packet.key.protocol == protocol::TCP {
-        tcp::HEADER
-    } else {
-        udp::HEADER
+    let needed = match packet.key.protocol {
+        protocol::TCP => tcp::HEADER,
+        protocol::UDP => udp::HEADER,
+        protocol::SCTP => sctp::HEADER,
+        _ => return,
     };
-    if packet.partial_checksum && has_checksum && frame.head().len() >= packet.transport + needed {
+    if packet.partial_checksum && frame.head().len() >= packet.transport + needed {
         super::edit::finish_checksum(frame, packet, false);
     }
 }

@@ -1,47 +1,85 @@
-//! IP in IP, any family in any family (RFC 2003, RFC 2473, RFC 4213 section 3.5), with the fields that the kernel's `ip_vs_tunnel_xmit` chooses.
+//! Packets in packets, any family in any family: IP in IP (RFC 2003, RFC 2473, RFC 4213 section 3.5), GUE and GRE, with the fields that the kernel's
+//! `ip_vs_tunnel_xmit` chooses.
 
 use crate::address::{Address, Family};
+use crate::conn::key::Key;
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::service::protocol;
+use crate::service::{TunnelType, protocol};
 use crate::verdict::DropReason;
-use crate::wire::{ipv4, ipv6};
+use crate::wire::checksum::Sum;
+use crate::wire::{ethernet, gre, gue, ipv4, ipv6, put_u16, udp};
 
-/// Bytes of the outer header towards a server.
+use super::edit::sum_of_packet;
+
+/// Where a tunnel begins and ends, and its kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnel {
+    /// The director's address.
+    pub source: Address,
+    /// The server's.
+    pub server: Address,
+    /// What is between the two IP headers.
+    pub kind: TunnelType,
+}
+
+/// Bytes of an IP header to this address.
 #[inline]
-pub fn overhead(server: &Address) -> usize {
-    match server.family() {
+pub fn ip_header(address: &Address) -> usize {
+    match address.family() {
         Family::V4 => ipv4::HEADER,
         Family::V6 => ipv6::HEADER,
     }
 }
 
-/// Puts the outer header in front. `identification` must differ between outer packets that may be fragmented.
+/// Bytes that a tunnel to this server adds.
+#[inline]
+pub fn overhead(server: &Address, kind: TunnelType) -> usize {
+    ip_header(server) + shim(kind)
+}
+
+/// Bytes between the two IP headers.
+fn shim(kind: TunnelType) -> usize {
+    match kind {
+        TunnelType::Ipip => 0,
+        TunnelType::Gue { .. } => udp::HEADER + gue::HEADER,
+        TunnelType::Gre { checksum } => gre::length(checksum),
+    }
+}
+
+/// Puts the outer headers in front. `identification` must differ between outer packets that may be fragmented.
 ///
 /// # Errors
 /// `NoHeadroom`.
+#[inline(always)]
 pub fn encapsulate<F: Frame>(
     frame: &mut F,
     packet: &mut Packet,
-    source: &Address,
-    server: &Address,
+    tunnel: &Tunnel,
     identification: u16,
 ) -> Result<(), DropReason> {
-    let header = overhead(server);
+    let Tunnel { source, server, kind } = tunnel;
+    let header = ip_header(server);
     let inner = packet.family;
-    let inner_length = packet.ip_length;
     let ip = &frame.head()[packet.ip..];
     let class = match inner {
         Family::V4 => ip[ipv4::TOS],
         Family::V6 => ipv6::traffic_class(ip),
     };
     let class = outer_class(class);
-    frame.push_front(header).map_err(|_| DropReason::NoHeadroom)?;
+    let next = match kind {
+        TunnelType::Ipip => inner_protocol(inner),
+        TunnelType::Gue { .. } => protocol::UDP,
+        TunnelType::Gre { .. } => protocol::GRE,
+    };
+    let overhead = overhead(server, *kind);
+    frame.push_front(overhead).map_err(|_| DropReason::NoHeadroom)?;
     let outer = &mut frame.head_mut()[packet.ip..];
+    let length = overhead + packet.ip_length;
     match server.family() {
         Family::V4 => ipv4::Header {
             tos: class,
-            total_length: (header + inner_length) as u16,
+            total_length: length as u16,
             identification,
             // The kernel copies DF from an IPv4 packet and leaves it out for an IPv6 one (pmtu_disc = 1).
             fragment: if inner == Family::V4 && packet.dont_fragment {
@@ -50,15 +88,15 @@ pub fn encapsulate<F: Frame>(
                 0
             },
             ttl: packet.ttl,
-            protocol: inner_protocol(inner),
+            protocol: next,
             source: *source,
             destination: *server,
         }
         .emit(outer),
         Family::V6 => ipv6::Header {
             traffic_class: class,
-            payload_length: inner_length as u16,
-            next_header: inner_protocol(inner),
+            payload_length: (length - header) as u16,
+            next_header: next,
             hop_limit: packet.ttl,
             source: *source,
             destination: *server,
@@ -66,9 +104,70 @@ pub fn encapsulate<F: Frame>(
         .emit(outer),
     }
     packet.family = server.family();
-    packet.ip_length += header;
+    packet.ip_length = length;
     packet.transport = packet.ip + header;
+    match *kind {
+        TunnelType::Ipip => {}
+        TunnelType::Gue { port, checksum } => put_gue(frame, packet, inner, tunnel, port, checksum.is_computed()),
+        TunnelType::Gre { checksum } => put_gre(frame, packet, inner, checksum),
+    }
     Ok(())
+}
+
+/// The UDP and GUE headers behind the outer IP header.
+#[inline(never)]
+fn put_gue<F: Frame>(frame: &mut F, packet: &Packet, inner: Family, tunnel: &Tunnel, port: u16, has_checksum: bool) {
+    let length = packet.transport_length();
+    let at = packet.transport;
+    let bytes = &mut frame.head_mut()[at..];
+    put_u16(bytes, 0, flow_port(&packet.key));
+    put_u16(bytes, 2, port);
+    put_u16(bytes, udp::LENGTH, length as u16);
+    put_u16(bytes, udp::CHECKSUM, 0);
+    gue::emit(&mut bytes[udp::HEADER..], inner_protocol(inner));
+    if has_checksum {
+        let pseudo = Sum::of_pseudo_header(&tunnel.source, &tunnel.server, protocol::UDP, length as u32);
+        let checksum = sum_of_packet(frame, at, length).plus(pseudo).to_checksum();
+        // RFC 768: a computed 0 is sent as 0xffff.
+        put_u16(
+            frame.head_mut(),
+            at + udp::CHECKSUM,
+            if checksum == 0 { 0xffff } else { checksum },
+        );
+    }
+}
+
+/// The GRE header behind the outer IP header.
+#[inline(never)]
+fn put_gre<F: Frame>(frame: &mut F, packet: &Packet, inner: Family, has_checksum: bool) {
+    let at = packet.transport;
+    let ethertype = match inner {
+        Family::V4 => ethernet::IPV4,
+        Family::V6 => ethernet::IPV6,
+    };
+    gre::emit(&mut frame.head_mut()[at..], ethertype, has_checksum);
+    if has_checksum {
+        // RFC 2784 section 2.2: over the GRE header and the packet in it.
+        let checksum = sum_of_packet(frame, at, packet.transport_length()).to_checksum();
+        put_u16(frame.head_mut(), at + gre::CHECKSUM, checksum);
+    }
+}
+
+/// The UDP source port tells flows apart for routers and network cards that hash outer headers only, and is the same for all packets of one flow. From the range that
+/// the kernel takes by default (`ip_local_port_range`), as its `udp_flow_src_port` does.
+fn flow_port(key: &Key) -> u16 {
+    const FIRST: u32 = 32_768;
+    const COUNT: u64 = 60_999 - 32_768 + 1;
+    let fold = |address: &Address| {
+        let (first, last) = address.words();
+        first ^ last.rotate_left(32)
+    };
+    let ports = u64::from(key.source_port) << 16 | u64::from(key.destination_port);
+    let mixed = (fold(&key.source) ^ fold(&key.destination).rotate_left(17) ^ ports << 13)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (FIRST + (((mixed >> 32) * COUNT) >> 32) as u32) as u16
 }
 
 /// DSCP and ECN of the inner header stand in the outer one too, but "congestion experienced" becomes ECT(0): RFC 3168 section 9.1.1, as the kernel has it.

@@ -56,6 +56,9 @@ pub trait Io {
     /// What a frame is here.
     type Frame: Frame;
 
+    /// Called once, on the worker's own thread, before anything else.
+    fn begin(&mut self) {}
+
     /// How many ports there are.
     fn port_count(&self) -> usize;
 

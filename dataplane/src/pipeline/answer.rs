@@ -43,7 +43,7 @@ impl RateLimit {
 /// An ARP request: answered when it asks for an address of ours.
 pub(super) fn arp<F: Frame>(context: &Context<'_>, frame: &mut F, at: usize) -> Outcome {
     let target = reply::arp_target(frame.head(), at);
-    if context.snapshot.interfaces.owned(&target).is_none() {
+    if !context.snapshot.answers_for(&target) {
         return Outcome::Done(Verdict::Punt(PuntReason::Arp));
     }
     match reply::arp(
@@ -62,7 +62,7 @@ pub(super) fn solicitation<F: Frame>(context: &Context<'_>, frame: &mut F, packe
         Ok(target) => target,
         Err(reason) => return reason.into(),
     };
-    if context.snapshot.interfaces.owned(&target).is_none() {
+    if !context.snapshot.answers_for(&target) {
         return Outcome::Done(Verdict::Punt(PuntReason::NeighbourDiscovery));
     }
     match reply::advertisement(

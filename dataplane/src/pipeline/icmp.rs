@@ -15,6 +15,9 @@ impl<F: Frame> Pipeline<F> {
         if !reply::icmp_checksum_is_right(frame, packet) {
             return DropReason::BadIcmp.into();
         }
+        if let Some(outcome) = Self::leave_group_to_kernel(context, frame, packet) {
+            return outcome;
+        }
         let is_ours = context.snapshot.interfaces.owned(&packet.key.destination).is_some();
         if is_ours && reply::is_echo_request(frame, packet) {
             reply::echo(
@@ -25,6 +28,9 @@ impl<F: Frame> Pipeline<F> {
             return Outcome::Done(Verdict::Reply(ReplyKind::Echo, context.origin.port));
         }
         if !icmp_error::is_error(frame, packet) {
+            if let Some(outcome) = Self::leave_icmp_to_kernel(context, packet, reply::is_echo_reply(frame, packet)) {
+                return outcome;
+            }
             let otherwise = DropReason::NotOurs;
             return if is_ours {
                 otherwise.into()
@@ -39,7 +45,9 @@ impl<F: Frame> Pipeline<F> {
     fn icmp_error(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet, is_ours: bool) -> Outcome {
         let quotation = match icmp_error::quotation(frame, packet) {
             Ok(quotation) => quotation,
-            Err(reason) => return reason.into(),
+            Err(reason) => {
+                return Self::leave_error_to_kernel(context, packet, None).unwrap_or_else(|| reason.into());
+            }
         };
         // The quoted packet went away from us; what would come towards us on that connection has the tuple reversed.
         let towards_us = quotation.key.reversed();
@@ -48,6 +56,9 @@ impl<F: Frame> Pipeline<F> {
             let owner = self.owner_of_quoted(context.snapshot, &quotation.key);
             if owner != self.settings.worker && context.origin.redirected == 0 {
                 return Outcome::Redirect(owner, None);
+            }
+            if let Some(outcome) = Self::leave_error_to_kernel(context, packet, Some(&quotation.key)) {
+                return outcome;
             }
             if is_ours {
                 return DropReason::NoConnection.into();
@@ -67,13 +78,9 @@ impl<F: Frame> Pipeline<F> {
         if towards_server && !connection.has_outbound() {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
-            let outcome = self.send_unchanged(
-                context.snapshot,
-                frame,
-                packet,
-                hop,
-                is_tunnel.then_some(connection.server),
-            );
+            let kind = self.servers[connection.server_slot.0 as usize].tunnel;
+            let tunnel_to = is_tunnel.then_some((connection.server, kind));
+            let outcome = self.send_unchanged(frame, packet, hop, tunnel_to);
             return self.delivered(outcome);
         }
         let target = if towards_server {
@@ -83,7 +90,7 @@ impl<F: Frame> Pipeline<F> {
         };
         match icmp_error::translate(frame, packet, &quotation, &target) {
             Ok(()) => {
-                let outcome = self.send(context.snapshot, frame, packet, hop);
+                let outcome = self.send(frame, packet, hop);
                 self.delivered(outcome)
             }
             Err(reason) => reason.into(),

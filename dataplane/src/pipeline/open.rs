@@ -3,6 +3,7 @@
 use super::{Context, Outcome, Pipeline};
 use crate::conn::connection::{Connection, ConnectionIndex, flag};
 use crate::conn::key::{Key, KeyHasher};
+use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::ConnectionState;
 use crate::conn::tcp_state;
 use crate::conn::timeouts::NEW_CONNECTION_TIMEOUT_S;
@@ -97,7 +98,7 @@ impl<F: Frame> Pipeline<F> {
         if is_full {
             return Err(self.forward_stateless(context, frame, packet, service));
         }
-        let Some(server) = self.pick(service, &packet.key) else {
+        let Some(server) = self.pick(context.now, service, &packet.key) else {
             let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
             return Err(self.tell_sender(context, frame, packet, error, otherwise));
         };
@@ -117,11 +118,13 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    fn pick<'a>(&mut self, service: &'a Service, key: &Key) -> Option<&'a Server> {
+    fn pick<'a>(&mut self, now: Time, service: &'a Service, key: &Key) -> Option<&'a Server> {
         let state = self.schedulers[service.slot.0 as usize].as_mut()?;
         let client = Client {
             address: key.source,
             port: key.source_port,
+            called: key.destination,
+            now,
         };
         service
             .servers
@@ -213,7 +216,7 @@ impl<F: Frame> Pipeline<F> {
         let Some(mtu) = snapshot.mtu_towards(&packet.key.source) else {
             return;
         };
-        let taken = tunnel::overhead(&packet.key.source) + tcp::HEADER;
+        let taken = tunnel::ip_header(&packet.key.source) + tcp::HEADER;
         self.clamp(frame, packet, usize::from(mtu).saturating_sub(taken));
     }
 
@@ -246,8 +249,11 @@ impl<F: Frame> Pipeline<F> {
         hop: HopIndex,
         server: &Server,
     ) -> Outcome {
-        let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some(server.address);
-        let growth = tunnel_to.map_or(0, |server| tunnel::overhead(&server) as isize);
+        let Some(hop) = context.snapshot.routes.hop(hop) else {
+            return DropReason::NoRoute.into();
+        };
+        let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some((server.address, server.tunnel));
+        let growth = tunnel_to.map_or(0, |(server, kind)| tunnel::overhead(&server, kind) as isize);
         if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
             return outcome;
         }
@@ -257,13 +263,17 @@ impl<F: Frame> Pipeline<F> {
         traffic.bytes_in.add(packet.ip_length as u64);
         edit::decrement_ttl(frame, packet);
         edit::finish_checksum(frame, packet, false);
-        self.send_unchanged(context.snapshot, frame, packet, hop, tunnel_to)
+        self.send_unchanged(frame, packet, hop, tunnel_to)
     }
 }
 
-/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST.
+/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST, for SCTP an INIT.
 fn may_open(packet: &Packet) -> bool {
-    packet.key.protocol != protocol::TCP || tcp_state::may_open(packet.tcp_flags, false)
+    match packet.key.protocol {
+        protocol::TCP => tcp_state::may_open(packet.tcp_flags, false),
+        protocol::SCTP => SctpEvent::from_flags(packet.tcp_flags).may_open(false),
+        _ => true,
+    }
 }
 
 /// Not secret, unlike that of the connection table: all directors must agree.

@@ -8,7 +8,7 @@ use crate::conn::wheel;
 use crate::counters::Event;
 use crate::io::Frame;
 use crate::scheduler::SchedulerState;
-use crate::service::{ServerSlot, Service};
+use crate::service::{ServerSlot, Service, TunnelType};
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 
@@ -19,6 +19,7 @@ const EXPIRY_BUDGET: u32 = 128;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerFacts {
     pub(super) is_available: bool,
+    pub(super) tunnel: TunnelType,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
 }
@@ -29,6 +30,13 @@ impl<F: Frame> Pipeline<F> {
         let old = self.snapshot.take();
         for slot in old.iter().flat_map(|old| old.services.server_slots()) {
             self.servers[slot.0 as usize].is_available = false;
+        }
+        // A service that is gone, or whose slot has another one, takes what its scheduler remembers with it.
+        for service in old.iter().flat_map(|old| old.services.iter()) {
+            let now = snapshot.services.get(service.slot);
+            if now.is_none_or(|now| !is_same_service(service, now)) {
+                self.schedulers[service.slot.0 as usize] = None;
+            }
         }
         for service in snapshot.services.iter() {
             let before = old.as_ref().and_then(|old| old.services.get(service.slot));
@@ -42,6 +50,7 @@ impl<F: Frame> Pipeline<F> {
             for server in &service.servers {
                 self.servers[server.slot.0 as usize] = ServerFacts {
                     is_available: true,
+                    tunnel: server.tunnel,
                     upper_threshold: server.upper_threshold,
                     lower_threshold: server.lower_threshold,
                 };

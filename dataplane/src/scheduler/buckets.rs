@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::conhash::RingPoint;
 use crate::service::{Loads, Service};
 
 /// A lookup table built when a service is compiled, shared by all workers.
@@ -13,6 +14,8 @@ pub enum SchedulerTable {
     None,
     /// A place in `Service::servers` for each hash value; empty when there is no server.
     Buckets(Arc<[u16]>),
+    /// Points in rising order of their hash; empty when no server has a weight.
+    Ring(Arc<[RingPoint]>),
 }
 
 /// The scheduler cannot spread over that many servers.
@@ -35,6 +38,21 @@ impl fmt::Display for TooManyServers {
 }
 
 impl std::error::Error for TooManyServers {}
+
+/// The buckets of dh and sh: a power of two, the size that kernels are built with.
+const BUCKET_BITS: u32 = 8;
+pub(super) const BUCKET_COUNT: u32 = 1 << BUCKET_BITS;
+
+/// The kernel's `hash_32` down to one of 2^`bits` values: the top bits of a multiplication by the golden ratio's fraction, as kernels
+/// from 4.7 on have it.
+pub(super) fn golden_ratio_hash(value: u32, bits: u32) -> u32 {
+    value.wrapping_mul(0x61c8_8647) >> (32 - bits)
+}
+
+/// The bucket that dh and sh begin at.
+pub(super) fn bucket_of(value: u32) -> u32 {
+    golden_ratio_hash(value, BUCKET_BITS)
+}
 
 /// Picks by hash, as sh and mh share it: `hash` turns a retry offset (0 for the first try) into a bucket of a table with
 /// `bucket_count` buckets.

@@ -44,6 +44,11 @@ impl<'a> ServerChanges<'a> {
         &self.new[self.first_kept..]
     }
 
+    /// All servers, as they are now.
+    pub fn now(&self) -> &'a [Server] {
+        self.new
+    }
+
     /// The added servers in the order in which they came.
     pub fn added(&self) -> impl Iterator<Item = &'a Server> + use<'a> {
         self.new[..self.first_kept].iter().rev()

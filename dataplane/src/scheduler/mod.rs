@@ -4,10 +4,21 @@
 
 mod buckets;
 mod changes;
+mod conhash;
+mod dh;
+mod fo;
+mod lblc;
+mod lblcr;
 mod lc;
+mod least;
+mod locality;
 mod mh;
+mod nq;
+mod ovf;
 mod rr;
+mod sed;
 mod sh;
+mod twos;
 mod wlc;
 mod wrr;
 
@@ -19,21 +30,27 @@ use std::str::FromStr;
 
 use crate::address::Address;
 use crate::service::{Loads, Server, Service};
+use crate::time::Time;
 use changes::ServerChanges;
 
 pub use buckets::{SchedulerTable, TooManyServers};
+pub use conhash::RingPoint;
 
-/// What a scheduler may look at of the client that opens a connection.
+/// What a scheduler may look at of the client that opens a connection, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     /// Source address.
     pub address: Address,
     /// Source port.
     pub port: u16,
+    /// The address it called: the service's, unless the service is not for one address alone.
+    pub called: Address,
+    /// The time of the packet.
+    pub now: Time,
 }
 
 /// One scheduling algorithm; the value is what it remembers between two connections of a service. Every worker has its own.
-trait Algorithm: Copy {
+trait Algorithm: Sized {
     /// The start for a service that has all of `servers` already (how the kernel binds a scheduler to a service).
     fn start(servers: &[Server]) -> Self;
 
@@ -67,11 +84,11 @@ macro_rules! schedulers {
             }
         }
 
-        /// What the algorithm of one service remembers, per worker.
-        #[derive(Clone, Copy, Debug)]
+        /// What the algorithm of one service remembers, per worker. All its memory is taken when it is made or updated.
+        #[derive(Debug)]
         pub struct SchedulerState(State);
 
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Debug)]
         enum State {
             $($kind($module::$kind),)+
         }
@@ -111,8 +128,17 @@ schedulers! {
     wrr::Wrr, "Weighted round robin: round robin, in which a server's share is its weight.";
     lc::Lc, "Least connections.";
     wlc::Wlc, "Weighted least connections: least connections for the weight.";
+    sed::Sed, "Shortest expected delay: least active connections for the weight, the new one counted in.";
+    nq::Nq, "Never queue: a server without active connections, else shortest expected delay.";
+    fo::Fo, "Failover: the usable server of the highest weight.";
+    ovf::Ovf, "Overflow: the highest weight first, until its active connections exceed it.";
+    lblc::Lblc, "Locality-based least connections: a called address stays with its server while that is not crowded.";
+    lblcr::Lblcr, "Locality-based least connections with replication: a called address stays with a set of servers.";
+    dh::Dh, "Destination hashing: a table that the called address picks from.";
     sh::Sh, "Source hashing: a table that the client's address picks from.";
     mh::Mh, "Maglev hashing: source hashing that moves few clients when servers come and go.";
+    conhash::Conhash, "Consistent hashing: source hashing on a ring of servers, as DPVS has it.";
+    twos::Twos, "Power of two choices: the less loaded of two servers drawn at random by weight.";
 }
 
 /// The place in `service.servers` of the server for a new connection of `client`; `None` when no server is available.

@@ -3,12 +3,9 @@
 //! A server of weight 0 gets one bucket in each round too, as in the kernel: its clients have no server (or, with `sh-fallback`,
 //! another one) instead of moving everybody else.
 
-use super::buckets::pick_by_hash;
+use super::buckets::{BUCKET_COUNT, bucket_of, pick_by_hash};
 use super::{Algorithm, Client, SchedulerTable, TooManyServers};
 use crate::service::{Loads, Server, Service};
-
-const BUCKET_BITS: u32 = 8;
-const BUCKET_COUNT: u32 = 1 << BUCKET_BITS;
 
 /// Nothing to remember.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +22,7 @@ impl Algorithm for Sh {
         } else {
             0
         };
-        let own = golden_ratio_hash(client.address.fold().wrapping_add(port));
+        let own = bucket_of(client.address.fold().wrapping_add(port));
         pick_by_hash(service, loads, BUCKET_COUNT, |offset| {
             offset.wrapping_add(own) % BUCKET_COUNT
         })
@@ -42,11 +39,6 @@ impl Algorithm for Sh {
             repeated.cycle().take(BUCKET_COUNT as usize).collect(),
         ))
     }
-}
-
-/// The kernel's `hash_32`: the top bits of a multiplication by the golden ratio's fraction, as kernels from 4.7 on have it.
-fn golden_ratio_hash(value: u32) -> u32 {
-    value.wrapping_mul(0x61c8_8647) >> (32 - BUCKET_BITS)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::service::{ClientAddress, ForwardingMethod, SchedulerFlags, ServerSlot, ServiceSlot, protocol};
+use crate::service::{ClientAddress, ForwardingMethod, SchedulerFlags, ServerSlot, ServiceSlot, TunnelType, protocol};
 
 /// Room for every slot that a test uses.
 pub const SERVER_LIMIT: usize = 64;
@@ -22,6 +22,7 @@ pub fn server(slot: u32, weight: u32) -> Server {
         method: ForwardingMethod::Nat,
         upper_threshold: 0,
         lower_threshold: 0,
+        tunnel: TunnelType::Ipip,
     }
 }
 
@@ -63,11 +64,21 @@ pub fn picks(state: &mut SchedulerState, service: &Service, loads: &Loads, count
         .collect()
 }
 
-/// Clients with different addresses and ports.
+/// Opens an active connection of some client, and gives the place of its server.
+pub fn open(state: &mut SchedulerState, service: &Service, loads: &Loads) -> usize {
+    let place = pick(state, service, loads, &client(0)).expect("a usable server");
+    let server = &service.servers[place];
+    loads.get(server.slot).open(server, true);
+    place
+}
+
+/// Clients with different addresses and ports, who call different addresses.
 pub fn client(number: u32) -> Client {
     Client {
         address: Address::v4((0xac10_0000 + number * 7919).to_be_bytes()),
         port: 1024 + (number % 60_000) as u16,
+        called: Address::v4((0xc633_6400 + number).to_be_bytes()),
+        now: Time::from_secs(1),
     }
 }
 
@@ -159,9 +170,12 @@ proptest! {
         state.update(&old, &new);
         new.servers.iter().filter(|server| overloaded >> server.slot.0 & 1 == 1).for_each(|server| overload(&loads, server));
 
-        let searches_all = !matches!(kind, SchedulerKind::Sh | SchedulerKind::Mh);
+        use SchedulerKind::{Conhash, Dh, Lblc, Mh, Ovf, Sh};
+        let searches_all = !matches!(kind, Sh | Mh | Dh | Conhash | Ovf);
         for place in picks(&mut state, &new, &loads, 10) {
             match place {
+                // An address stays with its server whatever its threshold, see there.
+                Some(place) if kind == Lblc => prop_assert!(new.servers[place].weight > 0),
                 Some(place) => prop_assert!(loads.is_usable(&new.servers[place])),
                 None => prop_assert!(!(searches_all && new.servers.iter().any(|server| loads.is_usable(server)))),
             }
@@ -171,7 +185,7 @@ proptest! {
     /// A table that is still the one of an older list of servers leads nowhere wrong.
     #[test]
     fn a_stale_table_is_harmless(
-        kind in proptest::sample::select(vec![SchedulerKind::Sh, SchedulerKind::Mh]),
+        kind in proptest::sample::select(vec![SchedulerKind::Sh, SchedulerKind::Mh, SchedulerKind::Dh]),
         fallback in any::<bool>(),
         (before, _) in server_lists(),
         (after, _) in server_lists(),

@@ -1,7 +1,8 @@
 //! Weighted least connections: the usable server with the smallest overhead for its weight; among equals the first in list order.
 
+use super::least::least;
 use super::{Algorithm, Client};
-use crate::service::{Loads, Server, Service};
+use crate::service::{Load, Loads, Server, Service};
 
 /// Nothing to remember.
 #[derive(Clone, Copy, Debug)]
@@ -13,32 +14,12 @@ impl Algorithm for Wlc {
     }
 
     fn pick(&mut self, service: &Service, loads: &Loads, _client: &Client) -> Option<usize> {
-        let mut least: Option<(usize, u64, u32)> = None;
-        for (place, server) in service
-            .servers
-            .iter()
-            .enumerate()
-            .filter(|(_, server)| loads.is_usable(server))
-        {
-            let overhead = loads.get(server.slot).overhead();
-            if least.is_none_or(|(_, least_overhead, least_weight)| {
-                is_less(overhead, server.weight, least_overhead, least_weight)
-            }) {
-                least = Some((place, overhead, server.weight));
-            }
-        }
-        least.map(|(place, ..)| place)
+        least(service, loads, Load::overhead)
     }
-}
-
-/// Whether `overhead / weight` is less than `other / other_weight`, multiplied out so that nothing is rounded.
-fn is_less(overhead: u64, weight: u32, other: u64, other_weight: u32) -> bool {
-    u128::from(overhead) * u128::from(other_weight) < u128::from(other) * u128::from(weight)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_less;
     use crate::scheduler::SchedulerKind::Wlc;
     use crate::scheduler::SchedulerState;
     use crate::scheduler::tests::{SERVER_LIMIT, client, service};
@@ -59,11 +40,5 @@ mod tests {
         };
         let places: Vec<usize> = (0..8).map(|number| open(&client(number))).collect();
         assert_eq!(places, [0, 2, 2, 2, 0, 2, 2, 2]);
-    }
-
-    #[test]
-    fn the_largest_numbers_compare_without_overflow() {
-        assert!(is_less(1, 1, u64::MAX, u32::MAX));
-        assert!(!is_less(u64::MAX, u32::MAX, u64::MAX, u32::MAX));
     }
 }

@@ -171,7 +171,7 @@ impl Counts {
 mod tests {
     use super::*;
     use crate::address::Address;
-    use crate::service::ForwardingMethod;
+    use crate::service::{ForwardingMethod, TunnelType};
 
     fn server(upper_threshold: u32) -> Server {
         Server {
@@ -183,6 +183,7 @@ mod tests {
             method: ForwardingMethod::Nat,
             upper_threshold,
             lower_threshold: 0,
+            tunnel: TunnelType::Ipip,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is balanced: virtual services and their real servers, as one immutable version of the configuration holds them.
 
 mod load;
+mod tunnel_type;
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::address::Address;
 use crate::scheduler::{SchedulerKind, SchedulerTable};
 
 pub use load::{Load, Loads};
+pub use tunnel_type::{GueChecksum, TunnelType};
 
 /// IP protocol numbers of the balanced protocols.
 pub mod protocol {
@@ -15,6 +17,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP
     pub const UDP: u8 = 17;
+    /// SCTP
+    pub const SCTP: u8 = 132;
     /// ICMP for IPv4
     pub const ICMP: u8 = 1;
     /// ICMPv6
@@ -23,6 +27,8 @@ pub mod protocol {
     pub const IPIP: u8 = 4;
     /// IPv6 in IP
     pub const IPV6: u8 = 41;
+    /// Generic routing encapsulation
+    pub const GRE: u8 = 47;
     /// IPv6 fragment header
     pub const FRAGMENT: u8 = 44;
 }
@@ -44,7 +50,7 @@ pub enum ForwardingMethod {
     Nat = 0,
     /// Only the link-layer destination changes (`ipvsadm -g`).
     DirectRouting = 1,
-    /// IP in IP (`ipvsadm -i`).
+    /// In another packet: see [`TunnelType`] (`ipvsadm -i`).
     Tunnel = 2,
     /// Both addresses rewritten; replies come back to a local address of the director.
     FullNat = 3,
@@ -87,6 +93,8 @@ pub struct Server {
     pub last_weight: u32,
     /// Forwarding method.
     pub method: ForwardingMethod,
+    /// What goes around the packets of the method `Tunnel`.
+    pub tunnel: TunnelType,
     /// Connections at which the server counts as overloaded; 0: no limit.
     pub upper_threshold: u32,
     /// Connections below which it stops being overloaded; 0: three quarters of the upper one.
@@ -100,7 +108,7 @@ pub struct Service {
     pub slot: ServiceSlot,
     /// Grows by one whenever the service or a server of it changes; tells a worker to carry its scheduler state over.
     pub revision: u64,
-    /// TCP or UDP (IP protocol number).
+    /// TCP, UDP or SCTP (IP protocol number).
     pub protocol: u8,
     /// Virtual address.
     pub address: Address,

@@ -4,10 +4,13 @@
 pub mod arp;
 pub mod checksum;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod proxy_v2;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 

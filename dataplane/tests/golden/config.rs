@@ -9,9 +9,11 @@ use serde::Deserialize;
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::conn::timeouts::Timeouts;
 use ulvs_dataplane::io::PortIndex;
+use ulvs_dataplane::kernel::KernelSide;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, protocol,
+    ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
+    protocol,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -45,6 +47,12 @@ pub struct Case {
     /// Ports (by one of their interfaces) whose frames may carry unfinished checksums.
     #[serde(default)]
     partial_checksums: Vec<String>,
+    /// Whether the ports have twins: all frames come to the workers, and the kernel holds the addresses of the interfaces.
+    #[serde(default)]
+    twin: bool,
+    /// Virtual or local addresses that the kernel holds too, where ports have twins.
+    #[serde(default)]
+    shared: Vec<IpAddr>,
     /// Neighbours of the network that are not resolved at the start.
     #[serde(default)]
     unresolved: Vec<String>,
@@ -118,6 +126,9 @@ struct ServerConfig {
     address: SocketAddr,
     weight: Option<u32>,
     method: Option<String>,
+    tunnel: Option<String>,
+    #[serde(default)]
+    tunnel_checksum: bool,
     #[serde(default)]
     upper_threshold: u32,
     #[serde(default)]
@@ -285,12 +296,17 @@ impl Director {
         let services = services.iter().map(|service| self.service(service).map(Arc::new));
         let services: Vec<_> = services.collect::<Result<_, _>>()?;
         let interfaces = self.interfaces()?;
+        let own = self.network.interface.iter().flat_map(|own| &own.addresses);
+        let addresses = own.chain(&self.case.shared).map(|address| (*address).into());
+        let side = || Arc::new(KernelSide::new(addresses, services.iter().map(AsRef::as_ref)));
+        let kernel = self.case.twin.then(side);
         Ok(Arc::new(Snapshot {
             generation: self.generation,
             routes: Arc::new(self.routes(&interfaces)?),
             interfaces: Arc::new(self.owned(interfaces, &services)?),
             services: Arc::new(Services::new(services)),
             timeouts: Timeouts::default(),
+            kernel,
         }))
     }
 
@@ -370,6 +386,7 @@ impl Director {
         let number = match config.protocol.as_str() {
             "tcp" => protocol::TCP,
             "udp" => protocol::UDP,
+            "sctp" => protocol::SCTP,
             other => return Err(format!("`{other}` is no protocol")),
         };
         let free = ServiceSlot(self.service_slots.len() as u32);
@@ -440,6 +457,16 @@ impl Director {
                 "tunnel" => ForwardingMethod::Tunnel,
                 "fullnat" => ForwardingMethod::FullNat,
                 other => return Err(format!("`{other}` is no method")),
+            },
+            tunnel: match (config.tunnel.as_deref(), config.tunnel_checksum) {
+                (None | Some("ipip"), _) => TunnelType::Ipip,
+                // The port by which the reader of frames knows it.
+                (Some("gue"), checksum) => TunnelType::Gue {
+                    port: 6080,
+                    checksum: if checksum { GueChecksum::Full } else { GueChecksum::None },
+                },
+                (Some("gre"), checksum) => TunnelType::Gre { checksum },
+                (Some(other), _) => return Err(format!("`{other}` is no tunnel")),
             },
             upper_threshold: config.upper_threshold,
             lower_threshold: config.lower_threshold,

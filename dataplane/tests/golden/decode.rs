@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::naive;
-use crate::words::{FLAGS, ICMP, Names, hex, payload};
+use crate::words::{CHUNKS, FLAGS, ICMP, Names, hex, payload};
 
 /// A frame as text, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -48,6 +48,9 @@ struct Around<'a> {
     is_whole: bool,
 }
 
+/// The UDP port of GUE tunnels.
+const GUE: u16 = 6080;
+
 struct Reader<'a> {
     names: &'a Names,
     layers: Vec<String>,
@@ -73,6 +76,10 @@ pub fn frame(bytes: &[u8], names: &Names) -> Reading {
 
 /// Judges the transport checksum of a datagram that came in fragments; the words say what is wrong.
 pub fn reassembled(source: &[u8], destination: &[u8], protocol: u8, data: &[u8]) -> Option<String> {
+    if protocol == 132 {
+        let wrong = data.len() < 12 || data[8..12] != naive::sctp_checksum(data).to_le_bytes();
+        return wrong.then(|| "the SCTP packet put together from fragments has a bad checksum".to_owned());
+    }
     let no_checksum = protocol == 17 && data.get(6..8) == Some(&[0, 0]);
     let pseudo = naive::pseudo_header(source, destination, protocol, data.len());
     let wrong = matches!(protocol, 6 | 17) && !no_checksum && !naive::is_right(&[&pseudo, data]);
@@ -264,12 +271,14 @@ impl Reader<'_> {
         let enough = match protocol {
             4 | 6 => 20,
             17 | 44 | 1 | 58 | 0 | 43 | 60 => 8,
+            47 => 4,
             41 => 40,
+            132 => 16,
             _ => usize::MAX,
         };
-        let cut_transport = around.place == Place::Quoted && matches!(protocol, 6 | 17) && data.len() >= 8;
+        let cut_transport = around.place == Place::Quoted && matches!(protocol, 6 | 17 | 132) && data.len() >= 8;
         let known = match protocol {
-            4 | 6 | 17 | 41 => true,
+            4 | 6 | 17 | 41 | 47 | 132 => true,
             1 => !v6,
             58 | 44 | 0 | 43 | 60 => v6,
             _ => false,
@@ -286,6 +295,8 @@ impl Reader<'_> {
             6 if data.len() < 20 => self.cut_tcp(data),
             6 => self.tcp(data, around),
             17 => self.udp(data, around),
+            132 => self.sctp(data, around),
+            47 => self.gre(data, around),
             1 => self.icmp(4, data, around),
             58 => self.icmp(6, data, around),
             44 => self.fragment_header(data, around),
@@ -346,7 +357,8 @@ impl Reader<'_> {
     /// ` checksum ...` where it is not simply right. Only what was sent and is whole can be judged.
     fn transport_checksum(&mut self, protocol: u8, message: &[u8], stored: u16, around: Around) -> String {
         if protocol == 17 && stored == 0 {
-            if around.source.len() == 16 && around.place == Place::Sent {
+            // A tunnel may leave it out (RFC 6935 section 5): the packet in it has one of its own.
+            if around.source.len() == 16 && around.place == Place::Sent && word(message, 2) != GUE {
                 self.fault("UDP over IPv6 without checksum");
             }
             return " checksum none".to_owned();
@@ -453,7 +465,81 @@ impl Reader<'_> {
         }
         text += &self.transport_checksum(17, data, word(data, 6), around);
         self.layer(text);
-        self.stream(&data[8..]);
+        match word(data, 2) {
+            GUE => self.gue(&data[8..], around.place),
+            _ => self.stream(&data[8..]),
+        }
+    }
+
+    /// What is in a tunnel's packet, by the IP protocol number.
+    fn inner(&mut self, protocol: u8, data: &[u8], place: Place) {
+        match protocol {
+            4 => self.ipv4(data, place),
+            41 => self.ipv6(data, place),
+            _ => {
+                self.fault(format!("a tunnel with protocol {protocol}"));
+                self.rest(data);
+            }
+        }
+    }
+
+    fn gue(&mut self, data: &[u8], place: Place) {
+        if data.len() < 4 || data[0] != 0 || word(data, 2) != 0 {
+            self.fault("not a GUE header, or one with flags");
+            return self.rest(data);
+        }
+        self.layer("gue");
+        self.inner(data[1], &data[4..], place);
+    }
+
+    fn gre(&mut self, data: &[u8], around: Around) {
+        let has_checksum = word(data, 0) == 0x8000;
+        let header = if has_checksum { 8 } else { 4 };
+        if word(data, 0) & 0x7fff != 0 || data.len() < header {
+            self.fault("not a GRE header, or one with other flags");
+            return self.rest(data);
+        }
+        self.layer(if has_checksum { "gre checksum" } else { "gre" });
+        if has_checksum && around.is_whole && !naive::is_right(&[data]) {
+            self.fault("bad GRE checksum");
+        }
+        let protocol = match word(data, 2) {
+            0x0800 => 4,
+            0x86dd => 41,
+            _ => 0,
+        };
+        self.inner(protocol, &data[header..], around.place);
+    }
+
+    fn sctp(&mut self, data: &[u8], around: Around) {
+        let mut text = format!("sctp {} > {}", word(data, 0), word(data, 2));
+        if long(data, 4) != 0 {
+            text += &format!(" tag {}", long(data, 4));
+        }
+        let (mut at, mut body) = (12, 12.min(data.len()));
+        while at + 4 <= data.len() {
+            text += &match CHUNKS.iter().find(|(kind, _)| *kind == data[at]) {
+                Some((_, name)) => format!(" {name}"),
+                None => format!(" chunk {}", data[at]),
+            };
+            body = at + 4;
+            let length = usize::from(word(data, at + 2));
+            if around.is_whole && (length < 4 || at + length > data.len()) {
+                self.fault("an SCTP chunk of a wrong length");
+            }
+            at += length.max(4).next_multiple_of(4);
+        }
+        if data.len() >= 12 {
+            let is_missing = data[8..12] == [0; 4];
+            if is_missing {
+                text += " checksum none";
+            } else if around.is_whole && data[8..12] != naive::sctp_checksum(data).to_le_bytes() {
+                self.fault("bad checksum of protocol 132");
+                text += " checksum bad";
+            }
+        }
+        self.layer(text);
+        self.rest(&data[body.max(8)..]);
     }
 
     /// Payload, perhaps with a PROXY header in front.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::naive;
-use crate::words::{FLAGS, ICMP, Names, pattern, unhex};
+use crate::words::{CHUNKS, FLAGS, ICMP, Names, pattern, unhex};
 
 /// A frame to be received.
 #[derive(Debug)]
@@ -125,6 +125,7 @@ fn protocol_of(layer: Option<&&str>) -> u8 {
     match keyword(layer) {
         "tcp" => 6,
         "udp" => 17,
+        "sctp" => 132,
         "icmp" => 1,
         "icmp6" => 58,
         "ip" => 4,
@@ -154,6 +155,7 @@ fn layer(layers: &[&str], names: &Names, source: &[u8], destination: &[u8]) -> R
         "hop-by-hop" | "destination-options" | "routing" => extension(words, rest.first(), ends()?),
         "tcp" => tcp(words, ends()?, source, destination),
         "udp" => udp(words, ends()?, source, destination),
+        "sctp" => sctp(words, ends()?),
         "icmp" => icmp(words, 4, inner(&[], &[])?, names, source, destination),
         "icmp6" => icmp(words, 6, inner(&[], &[])?, names, source, destination),
         "proxy" => Ok([proxy(words)?, ends()?].concat()),
@@ -437,6 +439,41 @@ fn udp(mut words: Words, payload: Vec<u8>, source: &[u8], destination: &[u8]) ->
     let checksum = transport_checksum(checksum, 17, &datagram, source, destination)?;
     datagram[6..8].copy_from_slice(&checksum.to_be_bytes());
     Ok(datagram)
+}
+
+/// `sctp FROM > TO tag N CHUNK CHUNK`: what follows is the body of the last chunk.
+fn sctp(mut words: Words, payload: Vec<u8>) -> Result<Vec<u8>, String> {
+    let from: u16 = words.parse()?;
+    words.arrow()?;
+    let to: u16 = words.parse()?;
+    let mut packet = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    packet.extend([0; 8]);
+    let mut checksum = None;
+    while let Some(word) = words.rest.next() {
+        match word {
+            "tag" => packet[4..8].copy_from_slice(&words.number()?.to_be_bytes()),
+            "checksum" => checksum = Some(words.word()?),
+            "chunk" => packet.extend([words.number()? as u8, 0, 0, 4]),
+            name => match CHUNKS.iter().find(|(_, own)| *own == name) {
+                Some((kind, _)) => packet.extend([*kind, 0, 0, 4]),
+                None => return words.unknown(name),
+            },
+        }
+    }
+    if packet.len() > 12 {
+        let last = packet.len() - 2;
+        packet[last..].copy_from_slice(&(4 + payload.len() as u16).to_be_bytes());
+    }
+    packet.extend(payload);
+    let right = naive::sctp_checksum(&packet);
+    let checksum = match checksum {
+        None => right,
+        Some("bad") => right ^ 0x5a5a_5a5a,
+        Some("none" | "partial") => 0,
+        Some(other) => return words.unknown(other),
+    };
+    packet[8..12].copy_from_slice(&checksum.to_le_bytes());
+    Ok(packet)
 }
 
 /// `icmp NAME ...`, `icmp type N code N rest 0x...`; errors take `quote N`: only the first bytes of the packet that follows.

@@ -148,10 +148,10 @@ fn at(address: &ulvs_dataplane::address::Address, port: u16) -> std::net::Socket
 }
 
 fn tuple(connection: &Connection) -> String {
-    let name = if connection.protocol == protocol::TCP {
-        "tcp"
-    } else {
-        "udp"
+    let name = match connection.protocol {
+        protocol::TCP => "tcp",
+        protocol::SCTP => "sctp",
+        _ => "udp",
     };
     let client = at(&connection.client, connection.client_port);
     format!(
@@ -174,6 +174,7 @@ fn describe(connection: &Connection) -> String {
     let state = match connection.state.protocol_state() {
         ProtocolState::Tcp(state) => state.name(),
         ProtocolState::Udp(state) => state.name(),
+        ProtocolState::Sctp(state) => state.name(),
     };
     let known = if connection.is(flag::CLIENT_ADDRESS_KNOWN) {
         ", client address known"

@@ -41,6 +41,23 @@ impl Names {
 /// TCP flags from the lowest bit up.
 pub const FLAGS: [&str; 8] = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
 
+/// SCTP chunks (RFC 9260 section 3.2): type and name.
+pub const CHUNKS: &[(u8, &str)] = &[
+    (0, "DATA"),
+    (1, "INIT"),
+    (2, "INIT-ACK"),
+    (3, "SACK"),
+    (4, "HEARTBEAT"),
+    (5, "HEARTBEAT-ACK"),
+    (6, "ABORT"),
+    (7, "SHUTDOWN"),
+    (8, "SHUTDOWN-ACK"),
+    (9, "ERROR"),
+    (10, "COOKIE-ECHO"),
+    (11, "COOKIE-ACK"),
+    (14, "SHUTDOWN-COMPLETE"),
+];
+
 /// ICMP messages that have a name: version, type, code, words. What follows the words is up to the message.
 pub const ICMP: &[(u8, u8, u8, &str)] = &[
     (4, 0, 0, "echo-reply"),

@@ -6,7 +6,7 @@ use ulvs_dataplane::address::Address;
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::ForwardingMethod::{self, DirectRouting, FullNat, Nat, Tunnel};
-use ulvs_dataplane::service::{ClientAddress, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot};
+use ulvs_dataplane::service::{ClientAddress, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType};
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
 };
@@ -273,6 +273,7 @@ fn service(number: usize, planned: &PlannedService, revision: u64) -> Service {
             method: server.method,
             upper_threshold: server.upper_threshold,
             lower_threshold: 0,
+            tunnel: TunnelType::Ipip,
         })
         .collect();
     Service {

@@ -3,6 +3,7 @@
 
 mod frames;
 mod maps;
+mod workers;
 
 use super::*;
 use frames::*;

@@ -1,11 +1,11 @@
-//! `[director]` and `[timeouts]`.
+//! `[director]`, `[timeouts]` and `[dpdk]`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::error::Findings;
-use crate::config::model::{Director, MOST_WORKERS, Timeouts};
-use crate::config::names::{BACKENDS, IDLES};
+use crate::config::model::{Director, Dpdk, MOST_WORKERS, Timeouts};
+use crate::config::names::{BACKENDS, HUGE_PAGES, IDLES};
 use crate::config::section::{At, Section};
 use crate::config::validate::each_repeat;
 
@@ -70,6 +70,9 @@ pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
             .text("control_group")
             .map(|group| control_group(group, findings))
             .unwrap_or_default(),
+        slow_path_pps: section.integer("slow_path_pps").value,
+        slow_path_neighbour_pps: section.integer("slow_path_neighbour_pps").value,
+        slow_path_routing_pps: section.integer("slow_path_routing_pps").value,
     }
 }
 
@@ -104,6 +107,15 @@ fn control_group(group: At<String>, findings: &mut Findings) -> String {
             .help("\"root\" lets only root use the control socket");
     }
     group.value
+}
+
+pub fn parse_dpdk(section: &Section) -> Dpdk {
+    let arguments = section.texts("eal_arguments").iter();
+    Dpdk {
+        huge_pages: section.choice("huge_pages", &HUGE_PAGES).value,
+        memory_mib: section.integer("memory_mib").value,
+        eal_arguments: arguments.map(|argument| argument.value.clone()).collect(),
+    }
 }
 
 pub fn parse_timeouts(section: &Section) -> Timeouts {

@@ -7,14 +7,16 @@ mod local_pool;
 mod name;
 mod port;
 mod service;
+mod tunnel;
 
-pub use endpoint::show_endpoint;
+pub use endpoint::{show_endpoint, usable_address};
 pub use local_pool::LocalPoolEntry;
 pub use port::PortEntry;
-pub use service::{ServerEntry, ServiceEntry};
+pub use service::{ServerEntry, ServiceEntry, made_name};
 
 use super::error::Findings;
-use super::model::{Config, Director, Timeouts};
+use super::model::{Backend, Config, Director, Dpdk, Timeouts};
+use super::names::BACKENDS;
 use super::section::{At, Section};
 use super::source::Source;
 
@@ -27,8 +29,12 @@ pub struct Entries {
     pub server_limit: At<u32>,
     /// Where `service_limit` stands.
     pub service_limit: At<u32>,
+    /// The backend; none when its word could not be read.
+    pub backend: Option<Backend>,
     /// `[timeouts]`, complete.
     pub timeouts: Timeouts,
+    /// `[dpdk]`, complete.
+    pub dpdk: Dpdk,
     /// Every `[[port]]`.
     pub ports: Vec<PortEntry>,
     /// False when `port` is there but is not a list of tables.
@@ -46,8 +52,11 @@ pub fn parse(root: &Section, findings: &mut Findings) -> Entries {
     let empty = Section::new(0..0);
     let director = root.sections("director").first().unwrap_or(&empty);
     let timeouts = root.sections("timeouts").first().unwrap_or(&empty);
+    let dpdk = root.sections("dpdk").first().unwrap_or(&empty);
     Entries {
         director: director::parse_director(director, findings),
+        backend: director.find_choice("backend", &BACKENDS).map(|backend| backend.value),
+        dpdk: director::parse_dpdk(dpdk),
         server_limit: director.integer("server_limit"),
         service_limit: director.integer("service_limit"),
         timeouts: director::parse_timeouts(timeouts),
@@ -77,6 +86,7 @@ impl Entries {
         Config {
             director: self.director,
             timeouts: self.timeouts,
+            dpdk: self.dpdk,
             ports: self.ports.iter().filter_map(|port| port.build(source)).collect(),
             local_pools: self.local_pools.iter().filter_map(|pool| pool.build(source)).collect(),
             services: self.services.iter().flat_map(|service| service.build(source)).collect(),

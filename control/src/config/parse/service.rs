@@ -2,15 +2,17 @@
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType};
 
 use super::endpoint::{Endpoint, parse_endpoint, show_endpoint};
 use super::name::parse_name;
+use super::tunnel::parse_tunnel;
 use crate::config::error::Findings;
 use crate::config::model::{Protocol, RealServer, VirtualService};
 use crate::config::names::{CLIENT_ADDRESSES, FlagWord, METHODS, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS};
 use crate::config::section::{At, Section};
 use crate::config::source::{Source, Span};
+use crate::origin::Origin;
 
 /// A `[[service]]`, as far as it could be read.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub struct ServerEntry {
     pub address: At<Endpoint>,
     pub weight: At<u32>,
     pub method: At<ForwardingMethod>,
+    pub tunnel: TunnelType,
     pub upper_threshold: At<u32>,
     pub lower_threshold: At<u32>,
 }
@@ -65,7 +68,7 @@ pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
     let method = section.find_choice("method", &METHODS);
     let servers = section.sections("server").iter();
     let servers = servers
-        .filter_map(|server| parse_server(server, method.as_ref(), findings))
+        .filter_map(|server| parse_server(server, section, method.as_ref(), findings))
         .collect();
     ServiceEntry {
         span: section.span.clone(),
@@ -105,6 +108,7 @@ fn virtual_address(text: &At<String>, findings: &mut Findings) -> Option<At<Endp
 
 fn parse_server(
     section: &Section,
+    service: &Section,
     default_method: Option<&At<ForwardingMethod>>,
     findings: &mut Findings,
 ) -> Option<ServerEntry> {
@@ -112,11 +116,13 @@ fn parse_server(
     let method = section
         .find_choice("method", &METHODS)
         .or_else(|| default_method.cloned())?;
+    let tunnel = parse_tunnel(section, service, &method, findings);
     Some(ServerEntry {
         span: section.span.clone(),
         address,
         weight: section.integer("weight"),
         method,
+        tunnel,
         upper_threshold: section.integer("upper_threshold"),
         lower_threshold: section.integer("lower_threshold"),
     })
@@ -141,11 +147,18 @@ impl ServerEntry {
             port: self.port_for(virtual_port),
             weight: self.weight.value,
             method: self.method.value,
+            tunnel: self.tunnel,
             upper_threshold: self.upper_threshold.value,
             lower_threshold: self.lower_threshold.value,
+            origin: Origin::File,
             line: source.line_of(self.address.span.start),
         }
     }
+}
+
+/// The name of a service that was given none.
+pub fn made_name(protocol: Protocol, address: Address, port: u16) -> String {
+    format!("{protocol} {}", show_endpoint(address, port))
 }
 
 impl ServiceEntry {
@@ -170,7 +183,7 @@ impl ServiceEntry {
             });
         let build_one = |(address, port, span): (Address, u16, &Span)| {
             let servers = self.servers.iter().filter(|server| server.serves(address));
-            let made_name = || format!("{protocol} {}", show_endpoint(address, port));
+            let made_name = || made_name(protocol, address, port);
             VirtualService {
                 name: self.name.as_ref().map_or_else(made_name, |name| name.value.clone()),
                 protocol,
@@ -181,6 +194,7 @@ impl ServiceEntry {
                 local_pool: self.local_pool.as_ref().map(|pool| pool.value.clone()),
                 client_address: self.client_address.value,
                 servers: servers.map(|server| server.build(port, source)).collect(),
+                origin: Origin::File,
                 line: source.line_of(span.start),
             }
         };

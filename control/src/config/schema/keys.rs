@@ -4,10 +4,12 @@ use super::Kind::{self, Choice, Choices, Flag, Integer, Integers, Section, Secti
 use super::{DefaultValue as Default, Key, Table};
 use crate::config::model::MOST_WORKERS;
 use crate::config::names::{
-    BACKENDS, CLIENT_ADDRESSES, IDLES, METHODS, PORT_MODES, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS, ZERO_COPIES, words,
+    BACKENDS, CLIENT_ADDRESSES, HUGE_PAGES, IDLES, METHODS, PORT_MODES, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS,
+    TUNNEL_CHECKSUMS, TUNNELS, ZERO_COPIES, words,
 };
 
 const BACKEND_WORDS: &[&str] = &words(&BACKENDS);
+const HUGE_PAGE_WORDS: &[&str] = &words(&HUGE_PAGES);
 const IDLE_WORDS: &[&str] = &words(&IDLES);
 const PORT_MODE_WORDS: &[&str] = &words(&PORT_MODES);
 const ZERO_COPY_WORDS: &[&str] = &words(&ZERO_COPIES);
@@ -15,6 +17,8 @@ const PROTOCOL_WORDS: &[&str] = &words(&PROTOCOLS);
 const SCHEDULER_WORDS: &[&str] = &words(&SCHEDULERS);
 const SCHEDULER_FLAG_WORDS: &[&str] = &words(&SCHEDULER_FLAGS);
 const METHOD_WORDS: &[&str] = &words(&METHODS);
+const TUNNEL_WORDS: &[&str] = &words(&TUNNELS);
+const TUNNEL_CHECKSUM_WORDS: &[&str] = &words(&TUNNEL_CHECKSUMS);
 const CLIENT_ADDRESS_WORDS: &[&str] = &words(&CLIENT_ADDRESSES);
 
 /// Frames name a worker by one byte.
@@ -27,8 +31,19 @@ const TIMEOUT: Kind = Integer {
     min: 1,
     max: 31 * 24 * 3600,
 };
-/// ipvsadm takes no larger weight.
-const WEIGHT: Kind = Integer { min: 0, max: 65535 };
+/// The largest weight of a server.
+pub const MOST_WEIGHT: u32 = 65535;
+const WEIGHT: Kind = Integer {
+    min: 0,
+    max: MOST_WEIGHT as u64,
+};
+/// Far more than the kernel's stack takes in.
+const PPS: Kind = Integer {
+    min: 1,
+    max: 10_000_000,
+};
+/// A UDP port.
+const PORT_NUMBER: Kind = Integer { min: 1, max: 65535 };
 /// The kernel holds thresholds in a signed 32-bit word.
 const THRESHOLD: Kind = Integer {
     min: 0,
@@ -59,6 +74,7 @@ const fn key(
 pub const KEYS_OF_FILE: &Table = &Table { name: "the file", keys: &[
     key("director",   Section(DIRECTOR),    Default::Empty, "", "...", "the program itself"),
     key("timeouts",   Section(TIMEOUTS),    Default::Empty, "", "...", "when idle connections end"),
+    key("dpdk",       Section(DPDK),        Default::Empty, "", "...", "what only the backend dpdk reads"),
     key("port",       Sections(PORT),       Default::Empty, "", "...", "network interfaces to work on"),
     key("local_pool", Sections(LOCAL_POOL), Default::Empty, "", "...", "addresses of the director towards fullnat servers"),
     key("service",    Sections(SERVICE),    Default::Empty, "", "...", "virtual services"),
@@ -77,6 +93,9 @@ pub const DIRECTOR: &Table = &Table { name: "[director]", keys: &[
     key("idle",           Choice(IDLE_WORDS),                     Default::Text("sleep"),               "",               r#""sleep""#,               "what a worker does when nothing arrives"),
     key("control_socket", Text,                                   Default::Text("/run/ulvs/ulvs.sock"), "",               r#""/run/ulvs/ulvs.sock""#, "where the command line reaches the director"),
     key("control_group",  Text,                                   Default::Text("root"),                "",               r#""root""#,                "unix group that may use the control socket"),
+    key("slow_path_pps",           PPS,                           Default::Integer(20_000),             "packets per second", "20000",                "the most that one port hands to its twin, besides those of the next two keys"),
+    key("slow_path_neighbour_pps", PPS,                           Default::Integer(5_000),              "packets per second", "5000",                 "the same for ARP, neighbour discovery and IGMP"),
+    key("slow_path_routing_pps",   PPS,                           Default::Integer(10_000),             "packets per second", "10000",                "the same for BGP and other routing protocols from afar"),
 ] };
 
 /// `[timeouts]`
@@ -93,11 +112,21 @@ pub const TIMEOUTS: &Table = &Table { name: "[timeouts]", keys: &[
     key("tcp_last_ack",   TIMEOUT, Default::Integer(30),  "seconds", "30",  "a TCP connection in LAST_ACK"),
 ] };
 
+/// `[dpdk]`
+#[rustfmt::skip]
+pub const DPDK: &Table = &Table { name: "[dpdk]", keys: &[
+    key("huge_pages",    Choice(HUGE_PAGE_WORDS),            Default::Text("auto"), "",    r#""auto""#,              "whether DPDK's memory is on huge pages"),
+    key("memory_mib",    Integer { min: 0, max: 1 << 20 },   Default::Integer(0),   "MiB", "512",                    "memory of DPDK; 0 has it computed"),
+    key("eal_arguments", Texts,                              Default::Empty,        "",    r#"["--log-level=8"]"#,   "further arguments for DPDK's EAL"),
+] };
+
 /// `[[port]]`
 #[rustfmt::skip]
 pub const PORT: &Table = &Table { name: "[[port]]", keys: &[
     key("name",      Text,                          Default::None("the interface's name"), "",               r#""outside""#,                              "name in counters and messages"),
-    key("interface", Text,                          Default::Required,                     "",               r#""eth0""#,                                 "kernel network interface"),
+    key("interface", Text,                          Default::None("required; with dpdk the port's name"), "", r#""eth0""#,                                "kernel network interface"),
+    key("device",    Text,                          Default::None("required with dpdk"),   "",               r#""0000:3b:00.0""#,                         "DPDK's device: a PCI address or a virtual device"),
+    key("mtu",       Integer { min: 1280, max: 9702 }, Default::Integer(1500),             "bytes",          "9000",                                      "largest IP packet, with dpdk"),
     key("mode",      Choice(PORT_MODE_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "how the XDP program is attached"),
     key("zero_copy", Choice(ZERO_COPY_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "whether the driver writes into our buffers itself"),
     key("untagged",  Flag,                          Default::Flag(true),                   "",               "true",                                      "whether frames without a VLAN tag are taken"),
@@ -128,6 +157,9 @@ pub const SERVICE: &Table = &Table { name: "[[service]]", keys: &[
     key("scheduler",       Choice(SCHEDULER_WORDS),       Default::Text("wlc"),                          "", r#""wlc""#,           "picks the server of a new connection"),
     key("scheduler_flags", Choices(SCHEDULER_FLAG_WORDS), Default::Empty,                                "", r#"["mh-port"]"#,     "flags of the hashing schedulers"),
     key("method",          Choice(METHOD_WORDS),          Default::Required,                             "", r#""nat""#,           "how packets reach the servers"),
+    key("tunnel",          Choice(TUNNEL_WORDS),          Default::Text("ipip"),                         "", r#""ipip""#,          "outer headers towards tun servers"),
+    key("tunnel_port",     PORT_NUMBER,                   Default::None("no port"),                      "", "6080",                "UDP port of the servers' gue tunnels"),
+    key("tunnel_checksum", Choice(TUNNEL_CHECKSUM_WORDS), Default::Text("none"),                         "", r#""none""#,          "checksum of the outer gue or gre header"),
     key("local_pool",      Text,                          Default::None("no pool"),                      "", r#""inside""#,        "the pool that fullnat servers are reached from"),
     key("client_address",  Choice(CLIENT_ADDRESS_WORDS),  Default::Text("hidden"),                       "", r#""hidden""#,        "how fullnat servers learn who the client is"),
     key("server",          Sections(SERVER),              Default::Empty,                                "", "...",                "the real servers"),
@@ -139,6 +171,9 @@ pub const SERVER: &Table = &Table { name: "[[service.server]]", keys: &[
     key("address",         Text,                 Default::Required,                     "",            r#""10.0.2.11:8080""#, "address and port; without a port, the port of the service"),
     key("weight",          WEIGHT,               Default::Integer(1),                   "",            "1",                   "share of new connections; 0 gets none"),
     key("method",          Choice(METHOD_WORDS), Default::None("the service's method"), "",            r#""dr""#,             "how packets reach this server"),
+    key("tunnel",          Choice(TUNNEL_WORDS),          Default::None("the service's tunnel"),          "", r#""gue""#,           "outer headers towards this server"),
+    key("tunnel_port",     PORT_NUMBER,                   Default::None("the service's tunnel_port"),     "", "6080",                "UDP port of its gue tunnel"),
+    key("tunnel_checksum", Choice(TUNNEL_CHECKSUM_WORDS), Default::None("the service's tunnel_checksum"), "", r#""full""#,          "checksum of the outer gue or gre header"),
     key("upper_threshold", THRESHOLD,            Default::Integer(0),                   "connections", "0",                   "where the server counts as overloaded; 0: no limit"),
     key("lower_threshold", THRESHOLD,            Default::Integer(0),                   "connections", "0",                   "where it stops being overloaded; 0: three quarters of the upper one"),
 ] };

@@ -134,7 +134,8 @@ fn defaults_fit_their_own_type() {
                     check(inner);
                     true
                 }
-                (DefaultValue::Required, _) | (DefaultValue::None(_), Kind::Text | Kind::Choice(_)) => true,
+                (DefaultValue::Required, _)
+                | (DefaultValue::None(_), Kind::Text | Kind::Choice(_) | Kind::Integer { .. }) => true,
                 _ => false,
             };
             assert!(fits, "{} {}", table.name, key.name);

@@ -2,6 +2,7 @@
 
 use super::each_repeat;
 use crate::config::error::Findings;
+use crate::config::model::Backend;
 use crate::config::parse::{Entries, PortEntry};
 use crate::config::section::At;
 
@@ -18,7 +19,78 @@ pub fn check(entries: &Entries, findings: &mut Findings) {
     repeated_interfaces(&entries.ports, findings);
     for port in &entries.ports {
         check_vlans(port, findings);
+        match entries.backend {
+            Some(Backend::AfXdp) => check_for_af_xdp(port, findings),
+            Some(Backend::Dpdk) => check_for_dpdk(port, findings),
+            None => {}
+        }
     }
+    if entries.backend == Some(Backend::Dpdk) {
+        repeated_devices(&entries.ports, findings);
+    }
+}
+
+fn check_for_af_xdp(port: &PortEntry, findings: &mut Findings) {
+    if port.interface.is_none() && port.interface_readable && findings.file_is_whole() {
+        findings
+            .error(&port.span, "[[port]] has no interface, which it needs")
+            .help("for example: interface = \"eth0\"");
+    }
+    if let Some(device) = &port.device {
+        findings
+            .error(
+                &device.span,
+                "device is DPDK's word for a port; the backend is \"af_xdp\"",
+            )
+            .help("write backend = \"dpdk\" below [director], or remove device and keep interface");
+    }
+    if port.mtu.given {
+        findings
+            .warning(&port.mtu.span, "mtu is ignored: with af_xdp the MTU is the interface's")
+            .help("ip link set dev INTERFACE mtu N");
+    }
+}
+
+fn check_for_dpdk(port: &PortEntry, findings: &mut Findings) {
+    if port.device.is_none() && port.device_readable && findings.file_is_whole() {
+        findings
+            .error(&port.span, "[[port]] has no device, which the backend \"dpdk\" needs")
+            .help("for example: device = \"0000:3b:00.0\" (\"dpdk-devbind.py --status\" lists them), or \"net_af_xdp0,iface=eth0\"");
+    }
+    if port.interface.is_none() && port.name.is_none() && port.interface_readable && findings.file_is_whole() {
+        findings
+            .error(&port.span, "[[port]] has neither a name nor an interface")
+            .help("for example: name = \"outside\"; the port's interface in the kernel is then called so too");
+    }
+    for (key, span, given) in [
+        ("mode", &port.mode.span, port.mode.given),
+        ("zero_copy", &port.zero_copy.span, port.zero_copy.given),
+    ] {
+        if given {
+            findings
+                .warning(span, format!("{key} is ignored: the backend is \"dpdk\""))
+                .help("it is for af_xdp");
+        }
+    }
+}
+
+fn repeated_devices(ports: &[PortEntry], findings: &mut Findings) {
+    let devices: Vec<_> = ports.iter().filter_map(|port| port.device.as_ref()).collect();
+    let name = |device: &At<String>| {
+        let name = device.value.split(',').next().unwrap_or_default().to_ascii_lowercase();
+        // A PCI address without its domain is in domain 0.
+        Some(if name.matches(':').count() == 1 {
+            format!("0000:{name}")
+        } else {
+            name
+        })
+    };
+    each_repeat(devices.iter().copied(), name, |again, first| {
+        findings
+            .error(&again.span, "two ports have the same device")
+            .see(&first.span, "the first one is here")
+            .help("virtual devices of one driver are told apart by a number: net_af_xdp0, net_af_xdp1");
+    });
 }
 
 fn repeated_names(ports: &[PortEntry], findings: &mut Findings) {

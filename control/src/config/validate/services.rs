@@ -122,10 +122,20 @@ fn check_client_address(service: &ServiceEntry, findings: &mut Findings) {
             )
             .help("servers behind nat, dr and tun see the client's address anyway; leave client_address out");
     }
-    let udp = service
-        .protocol
-        .as_ref()
-        .filter(|protocol| protocol.value == Protocol::Udp);
+    let has_protocol = |wanted| {
+        let protocol = service.protocol.as_ref();
+        protocol.filter(|protocol| protocol.value == wanted)
+    };
+    if let Some(protocol) = has_protocol(Protocol::Sctp) {
+        findings
+            .error(
+                &client_address.span,
+                format!("{word} is not for sctp, which has no place for it"),
+            )
+            .see(&protocol.span, "the protocol is sctp")
+            .help("use \"hidden\", or a method that leaves the client's address: nat, dr or tun");
+    }
+    let udp = has_protocol(Protocol::Udp);
     if let (ClientAddress::Toa, Some(protocol)) = (client_address.value, udp) {
         findings
             .error(&client_address.span, "toa is a TCP option; this service balances udp")

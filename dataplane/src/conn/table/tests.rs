@@ -217,3 +217,11 @@ fn a_long_sleep_is_made_up_for_in_slices() {
     }
     assert_eq!(ended, deadlines);
 }
+
+#[test]
+fn the_memory_of_a_table_is_known_before_it_is_made() {
+    for capacity in [0, 16, 1000, 1 << 16, 100_000] {
+        let table = Table::new(capacity, KeyHasher::new(SECRETS), 0);
+        assert_eq!(Table::memory_for(capacity), table.memory(), "{capacity}");
+    }
+}
