@@ -9,6 +9,7 @@ MODULES="vfio-pci vfio_iommu_type1 uio_pci_generic tun"
 declare -A CARDS=([outside]=0000:00:04.0 [inside]=0000:00:05.0)
 # Emulation is slow: several minutes for a run are normal.
 WATCHDOG_S=900
+ANSWER_LIMIT_S=120
 
 require_packages() {
     command -v qemu-system-x86_64 >/dev/null || fail "there is no QEMU: apt-get install --no-install-recommends qemu-system-x86"
@@ -143,17 +144,19 @@ guest() {
 
 # Reads what the guest prints until the line with the status.
 answer() {
-    local line waited_s=0
-    while kill -0 "$QEMU" 2>/dev/null && ((waited_s < WATCHDOG_S)); do
+    local line begun="" waited_s=0
+    while kill -0 "$QEMU" 2>/dev/null && ((waited_s < ANSWER_LIMIT_S)); do
         if ! IFS= read -r -t 1 line <&"$ANSWER"; then
+            # What has come of the line so far.
+            begun+=$line
             ((++waited_s))
             continue
         fi
-        line=${line%$'\r'}
+        line=$begun${line%$'\r'} begun=""
         [[ $line != "=== "* ]] || return "${line#=== }"
         printf '%s\n' "$line"
     done
-    echo "the guest has ended" >&2
+    echo "the guest has ended, or does not answer" >&2
     return 1
 }
 
