@@ -132,6 +132,8 @@ boot() {
         -chardev "pipe,id=monitor,path=$RUN_DIRECTORY/monitor" -mon chardev=monitor,mode=readline \
         $iommu $(card_arguments) </dev/null >"$RUN_DIRECTORY/qemu.log" 2>&1 &
     QEMU=$!
+    # How it ends is for clean_up and power_off to see, not for the shell to report.
+    disown
     answer || fail "the guest did not boot; its console: $CONSOLE"
     ! grep 'is not bound' "$CONSOLE" || fail "the guest could not give its cards to $DRIVER; its console: $CONSOLE"
 }
