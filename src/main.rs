@@ -1,5 +1,8 @@
 //! `ulvsd`, the director: arguments → configuration → ports → workers → control loop → ordered shutdown.
 
+// Without a backend there is nothing to run on, only `--check`.
+#![cfg_attr(not(any(feature = "af_xdp", feature = "dpdk")), allow(unused))]
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -181,7 +184,6 @@ fn run(config: Config, file: &Path) -> Result<()> {
 }
 
 /// Runs the director on ports that are open, until `shutdown`.
-#[cfg_attr(not(any(feature = "af_xdp", feature = "dpdk")), expect(dead_code))]
 fn forward<I: Io + Send + 'static>(
     opened: Opened<I>,
     config: Config,

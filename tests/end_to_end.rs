@@ -5,10 +5,15 @@
 
 #[path = "end_to_end/client.rs"]
 mod client;
+#[path = "end_to_end/command_line.rs"]
+mod command_line;
 #[path = "end_to_end/config.rs"]
 mod config;
 #[path = "end_to_end/director.rs"]
 mod director;
+#[cfg(feature = "dpdk")]
+#[path = "end_to_end/dpdk.rs"]
+mod dpdk;
 #[path = "end_to_end/kernel.rs"]
 mod kernel;
 #[path = "end_to_end/lab.rs"]

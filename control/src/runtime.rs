@@ -11,6 +11,8 @@
 
 mod announce;
 mod api;
+mod change;
+mod rates;
 mod reload;
 mod workers;
 
@@ -95,7 +97,10 @@ pub enum RuntimeError {
 
 /// The running director.
 struct Runtime {
+    /// In force: the file, and what the command line changed since.
     config: Config,
+    /// As the file was when it was last read.
+    file: Config,
     ports: Vec<OpenPort>,
     compiler: Compiler,
     services: Vec<SharedService>,
@@ -112,6 +117,12 @@ struct Runtime {
     settling: Option<reload::Settling>,
     /// What servers' counters stood at when their servers came, where that was not 0.
     counted_before: BTreeMap<ServerSlot, Traffic>,
+    /// By worker: what all counters together stood at when they were zeroed; empty if they never were.
+    totals_before: Vec<Traffic>,
+    estimators: rates::Estimators,
+    waiting: change::Waiting,
+    /// Notified when the kernel should resolve new servers.
+    kernel_wanted: Rc<Notify>,
     started: Instant,
 }
 
@@ -168,6 +179,9 @@ async fn follow(
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sample = interval(rates::SAMPLE_PERIOD);
+    sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let kernel_wanted = Rc::clone(&shared.borrow().kernel_wanted);
     let mut watch = interval(BACKEND_WATCH_PERIOD);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Some(ready);
@@ -190,6 +204,8 @@ async fn follow(
                 }
             },
             _ = refresh.tick() => ask_kernel(shared).await,
+            () = kernel_wanted.notified() => ask_kernel(shared).await,
+            _ = sample.tick() => shared.borrow_mut().sample_rates(),
             _ = watch.tick() => shared.borrow_mut().capture.iter_mut().for_each(|capture| capture.watch()),
             () = reload.wanted.notified() => {
                 shared.borrow_mut().reload(&reload.load);
@@ -259,8 +275,13 @@ impl Runtime {
             announcements: announce::Announcements::default(),
             settling: None,
             counted_before: BTreeMap::new(),
+            totals_before: Vec::new(),
+            estimators: rates::Estimators::default(),
+            waiting: change::Waiting::default(),
+            kernel_wanted: Rc::default(),
             started: Instant::now(),
             ports: parts.ports,
+            file: parts.config.clone(),
             config: parts.config,
         };
         Ok((runtime, parts.reload))
@@ -389,6 +410,7 @@ impl Runtime {
         }
         let asked = self.workers.read();
         self.finish_reload();
+        self.tell_waiting();
         self.announcements
             .send_due(Instant::now(), self.snapshot.interfaces.all(), &mut self.workers);
         let ports = forwarding::neighbour_ports(&self.ports, &self.view);
@@ -405,6 +427,12 @@ impl Runtime {
             .filter_map(|(index, address)| Some((kernel_interface(index)?, address)))
             .collect();
         Ok(wanted.into_iter().collect())
+    }
+
+    fn sample_rates(&mut self) {
+        let mut estimators = std::mem::take(&mut self.estimators);
+        estimators.sample(&self.services, |slot| self.counted(slot));
+        self.estimators = estimators;
     }
 
     /// Ends everything, in order. Returns the kernel interfaces on which neighbour entries of ours may be left.

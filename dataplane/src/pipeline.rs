@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::conn::fragments::Fragments;
+use crate::conn::index::Reference;
 use crate::conn::key::KeyHasher;
 use crate::conn::table::Table;
 use crate::conn::wheel;
@@ -42,7 +43,7 @@ use crate::snapshot::{InterfaceIndex, OwnedAddress, Snapshot};
 use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
-use stage::{Context, Origin, Outcome, Staged};
+use stage::{Arrival, Context, Origin, Outcome, Staged};
 use upkeep::ServerFacts;
 
 pub use output::{Output, Redirected, SPARE_FRAMES};
@@ -128,7 +129,7 @@ impl<F: Frame> Pipeline<F> {
         };
         let mut frame = from.frame;
         let mut staged = Staged::EMPTY;
-        self.parse(&snapshot, from.port, &frame, &mut staged);
+        self.parse(&snapshot, &Arrival::on(from.port, &snapshot), &frame, &mut staged);
         let origin = Origin {
             port: from.port,
             interface: staged.interface,
@@ -157,25 +158,20 @@ impl<F: Frame> Pipeline<F> {
         if staged.len() < frames.len() {
             staged.resize(frames.len(), Staged::EMPTY);
         }
-        for (frame, stage) in frames.iter().zip(&mut staged) {
-            self.parse(&snapshot, port, frame, stage);
-            self.table.prefetch_index(stage.hash);
-        }
-        for stage in &staged[..frames.len()] {
-            self.table.prefetch_connection(stage.hash);
-        }
-        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
-            let origin = Origin {
+        let arrival = Arrival::on(port, &snapshot);
+        self.look_up(&snapshot, &arrival, frames, &mut staged);
+        let mut context = Context {
+            now,
+            snapshot: &snapshot,
+            origin: Origin {
                 port,
-                interface: stage.interface,
+                interface: InterfaceIndex(0),
                 redirected: 0,
                 ports: None,
-            };
-            let context = Context {
-                now,
-                snapshot: &snapshot,
-                origin,
-            };
+            },
+        };
+        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
+            context.origin.interface = stage.interface;
             let outcome = self.one(&context, &mut frame, stage);
             self.settle(frame, port, outcome, now, 0);
         }
@@ -183,40 +179,35 @@ impl<F: Frame> Pipeline<F> {
         self.snapshot = Some(snapshot);
     }
 
+    /// Stage 1 for a whole burst: every frame's tuple, and all cache lines under way that the next stage will want. On its own, so that the compiler has all
+    /// registers for it.
+    #[inline(never)]
+    fn look_up(&self, snapshot: &Snapshot, arrival: &Arrival, frames: &[F], staged: &mut [Staged]) {
+        for (frame, stage) in frames.iter().zip(&mut *staged) {
+            self.parse(snapshot, arrival, frame, stage);
+            self.table.prefetch_index(stage.hash);
+        }
+        for stage in &mut staged[..frames.len()] {
+            stage.candidate = self.table.prefetch_connection(stage.hash);
+        }
+    }
+
     /// Stage 1: whose is it? Ends with the hash of the tuple, where there is one.
     #[inline(always)]
-    fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F, staged: &mut Staged) {
+    fn parse(&self, snapshot: &Snapshot, arrival: &Arrival, frame: &F, staged: &mut Staged) {
         staged.hash = 0;
-        staged.parsed = match self.link(snapshot, port, frame) {
+        let bytes = frame.head();
+        staged.parsed = match link(snapshot, arrival, bytes) {
             Err(reason) => Parsed::Drop(reason),
             Ok((link, interface)) => {
                 staged.interface = interface;
-                let may_be_partial = snapshot.interfaces.has_partial_checksums(port);
-                parse::network(frame, link, may_be_partial, &mut staged.packet)
+                let packet = &mut staged.packet;
+                parse::network(bytes, frame.total_length(), link, arrival.may_be_partial, packet)
             }
         };
         if matches!(staged.parsed, Parsed::Packet) {
             staged.hash = self.table.hash(&staged.packet.key);
         }
-    }
-
-    /// Whether the frame was sent to us, and on which interface.
-    #[inline]
-    fn link(
-        &self,
-        snapshot: &Snapshot,
-        port: PortIndex,
-        frame: &F,
-    ) -> Result<(parse::Link, InterfaceIndex), DropReason> {
-        let bytes = frame.head();
-        let link = parse::link(bytes)?;
-        let interfaces = &snapshot.interfaces;
-        let interface = interfaces.find(port, link.vlan).ok_or(DropReason::UnknownVlan)?;
-        let destination = ethernet::destination(bytes);
-        if destination != interfaces.get(interface).mac && !ethernet::is_group(&destination) {
-            return Err(DropReason::OtherMac);
-        }
-        Ok((link, interface))
     }
 
     /// Stage 2: what is to be done with it.
@@ -225,9 +216,9 @@ impl<F: Frame> Pipeline<F> {
         let packet = &mut staged.packet;
         match staged.parsed {
             Parsed::Packet if packet.fragment.is_some() => self.fragment(context, frame, packet),
-            Parsed::Packet => self.packet(context, frame, packet, staged.hash),
+            Parsed::Packet => self.packet(context, frame, packet, staged.hash, staged.candidate),
             Parsed::Icmp => self.icmp(context, frame, packet),
-            Parsed::ArpRequest(at) => answer::arp(context, frame, at),
+            Parsed::ArpRequest(at) => answer::arp(context, frame, usize::from(at)),
             Parsed::Solicitation => answer::solicitation(context, frame, packet),
             Parsed::Group => Self::to_group(context),
             Parsed::IcmpFragment => Self::icmp_fragment(context, packet),
@@ -238,8 +229,15 @@ impl<F: Frame> Pipeline<F> {
 
     /// A TCP, UDP or SCTP packet whose ports are known.
     #[inline(always)]
-    fn packet(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet, hash: u64) -> Outcome {
-        match self.table.find(hash, &packet.key) {
+    fn packet(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &mut Packet,
+        hash: u64,
+        candidate: Reference,
+    ) -> Outcome {
+        match self.table.find_likely(candidate, hash, &packet.key) {
             Some((index, false)) if !self.is_reused(packet, index) => self.inbound(context, frame, packet, index),
             Some((index, true)) => self.outbound(context, frame, packet, index),
             Some((index, false)) => self.open(context, frame, packet, Some(index)),
@@ -321,4 +319,22 @@ impl<F: Frame> Pipeline<F> {
     pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshot.as_ref()
     }
+}
+
+/// Whether the frame was sent to us, and on which interface.
+#[inline(always)]
+fn link(snapshot: &Snapshot, arrival: &Arrival, bytes: &[u8]) -> Result<(parse::Link, InterfaceIndex), DropReason> {
+    let link = parse::link(bytes)?;
+    let (interface, mac) = match link.vlan {
+        None => arrival.untagged,
+        Some(_) => {
+            let tagged = snapshot.interfaces.find(arrival.port, link.vlan);
+            tagged.map(|index| (index, snapshot.interfaces.get(index).mac.into()))
+        }
+    }
+    .ok_or(DropReason::UnknownVlan)?;
+    if !ethernet::is_to(bytes, mac) && !ethernet::is_group(&ethernet::destination(bytes)) {
+        return Err(DropReason::OtherMac);
+    }
+    Ok((link, interface))
 }

@@ -30,7 +30,7 @@ pub fn parse(data: &[u8]) {
     };
     let Ok(link) = parse::link(frame.head()) else { return };
     let mut packet = parse::Packet::EMPTY;
-    let parsed = parse::network(&frame, link, shape & 1 == 1, &mut packet);
+    let parsed = parse::network(frame.head(), frame.total_length(), link, shape & 1 == 1, &mut packet);
     if matches!(parsed, parse::Parsed::Packet | parse::Parsed::Icmp) {
         assert!(packet.ip + packet.ip_length <= frame.total_length());
         assert!(packet.transport <= frame.head().len() && packet.transport >= packet.ip);

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use ulvs_control::capture::{BackendCounter, Capture, CaptureRules};
 use ulvs_control::config::{self, Config, Port};
 use ulvs_control::forwarding::OpenPort;
+use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::worker::Wake;
 
 use super::{Opened, layers_three};
@@ -95,8 +96,10 @@ fn connect_kernel(config: &Config, facts: &[PortFacts], mut workers: Vec<DpdkIo>
     for worker in &mut workers {
         worker.set_way_to_kernel(slow_path.sender());
     }
-    if let (Some(first), Some(injected)) = (workers.first_mut(), slow_path.injected()) {
-        first.set_way_from_kernel(injected);
+    for port in (0..config.ports.len()).map(|port| PortIndex(port as u8)) {
+        if let (Some(first), Some(injected)) = (workers.first_mut(), slow_path.injected(port)) {
+            first.set_way_from_kernel(port, injected);
+        }
     }
     let with_waker = |io: DpdkIo| {
         let waker = io.waker();

@@ -25,7 +25,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_(rx|tx)_burst",
     "rte_eth_macaddr_get",
-    "rte_eth_promiscuous_enable",
+    "rte_eth_promiscuous_(enable|disable)",
     "rte_eth_allmulticast_enable",
     "rte_eth_stats_get",
     "rte_pktmbuf_pool_create",

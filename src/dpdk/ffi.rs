@@ -1,4 +1,4 @@
-//! DPDK's C interface as `build/dpdk.rs` generates it from `shim.h` and the installed headers: what a crate `dpdk-sys` would be. Only this folder uses it.
+//! DPDK's C interface as `src/dpdk/build.rs` generates it from `shim.h` and the installed headers: what a crate `dpdk-sys` would be. Only this folder uses it.
 
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
 #![allow(missing_docs, dead_code, clippy::all, clippy::undocumented_unsafe_blocks)]

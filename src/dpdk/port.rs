@@ -314,6 +314,8 @@ impl<'a> Found<'a> {
 
 /// Stops and closes a port. No queue of it may be in use.
 pub(super) fn close(id: u16, name: &str) {
+    // A virtual device's interface outlives the port. SAFETY: a number in, a number out.
+    unsafe { ffi::rte_eth_promiscuous_disable(id) };
     // SAFETY: the caller's promise: no thread polls the port.
     let status = unsafe { ffi::rte_eth_dev_stop(id) };
     if status != 0 {

@@ -86,7 +86,7 @@ pub(super) fn program(port: u16, name: &str, setup: &RssSetup, capability: Capab
         return RssFacts::Unknown;
     }
     let mut key = setup.key_of_length(capability.key_bytes.max(40));
-    // 24.11 has a field more than 22.11.
+    // Since 23.11 there is a further field, for which its default is right.
     #[allow(clippy::needless_update)]
     let mut hash = ffi::rte_eth_rss_conf {
         rss_key: key.as_mut_ptr(),

@@ -1,5 +1,5 @@
 /* What of DPDK the director uses: the headers, and in C what Rust cannot say or what differs between DPDK's releases (22.11 to 24.11).
- * build/dpdk.rs turns this file into Rust declarations; functions here and DPDK's inline ones get a real symbol each. */
+ * src/dpdk/build.rs turns this file into Rust declarations; functions here and DPDK's inline ones get a real symbol each. */
 #define _GNU_SOURCE
 #define ALLOW_EXPERIMENTAL_API
 #include <stddef.h>
@@ -27,7 +27,7 @@ static inline const char *ulvs_version(void)
 	return rte_version();
 }
 
-/* A port's link. struct rte_eth_link has bit fields, and an anonymous union around them since 24.11. Returns 0 or a negative errno. */
+/* A port's link. struct rte_eth_link has bit fields, and since 23.11 an anonymous union around them. Returns 0 or a negative errno. */
 static inline int ulvs_link(uint16_t port, uint32_t *speed_mbps, int *is_up)
 {
 	struct rte_eth_link link = {0};

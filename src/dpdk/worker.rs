@@ -29,7 +29,8 @@ pub struct DpdkIo {
     turns: u32,
     waker: Waker,
     to_kernel: Option<PuntSender>,
-    from_kernel: Option<Injected>,
+    /// By port, where this worker is the one that sends what the kernel sends.
+    from_kernel: Vec<Option<Injected>>,
     /// Frames of the kernel's that are to be sent; empty between two calls.
     injected: Vec<DpdkFrame>,
     is_registered: bool,
@@ -45,6 +46,7 @@ impl DpdkIo {
         waker: Waker,
     ) -> DpdkIo {
         DpdkIo {
+            from_kernel: ports.iter().map(|_| None).collect(),
             ports,
             queue,
             workers,
@@ -54,7 +56,6 @@ impl DpdkIo {
             turns: 0,
             waker,
             to_kernel: None,
-            from_kernel: None,
             injected: Vec::with_capacity(FROM_KERNEL),
             is_registered: false,
         }
@@ -70,19 +71,19 @@ impl DpdkIo {
         self.to_kernel = Some(to_kernel);
     }
 
-    /// What the kernel sends, for the one worker that transmits it.
-    pub fn set_way_from_kernel(&mut self, from_kernel: Injected) {
-        self.from_kernel = Some(from_kernel);
+    /// What the kernel sends on a port, for the one worker that transmits it.
+    pub fn set_way_from_kernel(&mut self, port: PortIndex, from_kernel: Injected) {
+        if let Some(way) = self.from_kernel.get_mut(usize::from(port.0)) {
+            *way = Some(from_kernel);
+        }
     }
 
     /// Sends what the kernel wants out of the ports.
     fn transmit_injected(&mut self) {
-        let Some(from_kernel) = self.from_kernel.as_mut() else {
-            return;
-        };
-        for (index, port) in self.ports.iter().enumerate() {
+        for (port, from_kernel) in self.ports.iter().zip(&mut self.from_kernel) {
+            let Some(from_kernel) = from_kernel else { continue };
             let (pool, frames) = (self.pool, &mut self.injected);
-            from_kernel.take(PortIndex(index as u8), FROM_KERNEL, |bytes| {
+            from_kernel.take(FROM_KERNEL, |bytes| {
                 let Some(mut frame) = pool.allocate() else { return false };
                 // What does not fit is longer than the MTU; it is not kept for another try.
                 if frame.set_length(bytes.len()).is_ok() {

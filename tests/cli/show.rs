@@ -23,9 +23,9 @@ fn services_are_shown_to_people_and_programs() {
         "\
 web: tcp 192.0.2.1:80, wlc
   3 connections, 30 packets (3000 bytes) in, 20 packets (2000 bytes) out
-  SERVER       METHOD   WEIGHT  ACTIVE  INACTIVE  CONNECTIONS  PACKETS IN  PACKETS OUT  BYTES IN  BYTES OUT  NEXT HOP
-  10.0.0.2:80  dr            1       1         2            3          30           20      3000       2000  02:00:00:00:00:07 on eth1
-  10.0.0.1:80  fullnat       1       1         2            3          30           20      3000       2000  02:00:00:00:00:07 on eth1
+  SERVER       METHOD   WEIGHT  ACTIVE  INACTIVE  CONNECTIONS  PACKETS IN  PACKETS OUT  BYTES IN  BYTES OUT  ORIGIN  NEXT HOP
+  10.0.0.2:80  dr            1       1         2            3          30           20      3000       2000  file    02:00:00:00:00:07 on eth1
+  10.0.0.1:80  fullnat       1       1         2            3          30           20      3000       2000  file    02:00:00:00:00:07 on eth1
 
 dns: udp 192.0.2.1:53, wlc
   3 connections, 30 packets (3000 bytes) in, 20 packets (2000 bytes) out

@@ -96,8 +96,19 @@ impl Service {
     }
 }
 
+/// What moves the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The ports are the kernel's interfaces.
+    AfXdp,
+    /// A driver of DPDK's takes the cables away from the kernel, as after [`Lab::take_ports_from_kernel`].
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
+    Dpdk,
+}
+
 /// The whole file.
 pub struct Config {
+    pub backend: Backend,
     pub shape: Shape,
     pub workers: u8,
     /// How the XDP program is attached, for all ports.
@@ -110,6 +121,7 @@ impl Config {
     /// One worker per queue of the lab.
     pub fn usual(lab: &Lab, services: Vec<Service>) -> Config {
         Config {
+            backend: Backend::AfXdp,
             shape: lab.shape,
             workers: lab.shape.queues,
             mode: "auto",
@@ -118,24 +130,39 @@ impl Config {
         }
     }
 
+    fn port(&self, name: &str, number: u8) -> String {
+        let port = format!("\n[[port]]\nname = \"{name}\"\ninterface = \"{name}\"\n");
+        match self.backend {
+            Backend::AfXdp => port + &format!("mode = \"{}\"\n", self.mode),
+            Backend::Dpdk => {
+                let (cable, queues) = (Lab::cable_of(name), self.shape.queues);
+                let device = match queues {
+                    1 => format!("net_af_xdp{number},iface={cable}"),
+                    // The driver over AF_XDP counts a veth's queues as one.
+                    _ => format!("net_af_packet{number},iface={cable},qpairs={queues}"),
+                };
+                port + &format!("device = \"{device}\"\nmtu = {}\n", self.shape.mtu)
+            }
+        }
+    }
+
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
-            "[director]\nbackend = \"af_xdp\"\nworkers = {}\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
-            self.workers, self.control_socket
+            "[director]\nbackend = \"{}\"\nworkers = {}\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
+            match self.backend {
+                Backend::AfXdp => "af_xdp",
+                Backend::Dpdk => "dpdk",
+            },
+            self.workers,
+            self.control_socket
         );
-        text += &format!(
-            "[[port]]\nname = \"outside\"\ninterface = \"outside\"\nmode = \"{}\"\n",
-            self.mode
-        );
+        text += &self.port("outside", 0);
         if let Some(id) = self.shape.vlan {
             text += &format!("untagged = false\nvlans = [{{ id = {id} }}]\n");
         }
         if self.shape.arms == 2 {
-            text += &format!(
-                "\n[[port]]\nname = \"inside\"\ninterface = \"inside\"\nmode = \"{}\"\n",
-                self.mode
-            );
+            text += &self.port("inside", 1);
         }
         let pool = [address("POOL4"), address("POOL6")];
         text += &format!("\n[[local_pool]]\nname = \"pool\"\naddresses = {pool:?}\n");

@@ -29,8 +29,19 @@ impl<'a> Director<'a> {
 
     /// Starts `ulvsd` with this configuration.
     pub fn start_with(lab: &'a Lab, config: Config) -> Director<'a> {
-        std::fs::write(config_file(lab), config.to_toml()).expect("the configuration can be written");
+        Director::start_with_text(lab, &config.to_toml())
+    }
+
+    /// Starts `ulvsd` with this text as its configuration file.
+    pub fn start_with_text(lab: &'a Lab, text: &str) -> Director<'a> {
+        std::fs::write(config_file(lab), text).expect("the configuration can be written");
         Director::start_again(lab)
+    }
+
+    /// Waits until the director has logged this.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
+    pub fn wait_for_log(&self, text: &str) {
+        self.lab.wait_until(|| self.log().contains(text), text);
     }
 
     /// Starts `ulvsd` with the configuration file of an earlier start.
@@ -69,6 +80,12 @@ impl<'a> Director<'a> {
     /// Everything that the director printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_file(self.lab)).unwrap_or_default()
+    }
+
+    /// Where it prints, for when it has ended.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
+    pub fn log_file(&self) -> PathBuf {
+        log_file(self.lab)
     }
 
     /// Has the director read its configuration file again, and returns what it logs about that: one line in the end, and before it what is
@@ -125,14 +142,20 @@ impl<'a> Director<'a> {
     }
 
     /// Ends the director as an operator does, and checks that it leaves the interfaces as it found them.
-    pub fn stop(mut self) {
-        let running = self.process.try_wait().expect("a child can be asked");
-        assert!(running.is_none(), "the director ended by itself: {running:?}");
+    pub fn stop(self) {
         let bpf = self.bpf_objects();
         assert!(
             !bpf.programs.is_empty() && !bpf.maps.is_empty(),
             "without an XDP program and maps while it runs, this would see nothing: {bpf:?}"
         );
+        self.stop_without_xdp();
+    }
+
+    /// The same for one that may have no XDP program.
+    pub fn stop_without_xdp(mut self) {
+        let running = self.process.try_wait().expect("a child can be asked");
+        assert!(running.is_none(), "the director ended by itself: {running:?}");
+        let bpf = self.bpf_objects();
         signal("-TERM", &self.process);
         let status = self.wait();
         assert!(status.success(), "after SIGTERM ulvsd ended with {status}");
@@ -210,6 +233,10 @@ impl BpfObjects {
 
 /// Links with their XDP programs, addresses and routes in the director's namespace.
 fn interfaces(lab: &Lab) -> String {
+    let names = lab.run("director", &["ls", "/sys/class/net"]);
+    if names.contains(&Lab::cable_of("outside")) {
+        return cables_and_twins(lab, &names);
+    }
     let questions: [&[&str]; 4] = [
         &["ip", "-details", "link"],
         &["ip", "address"],
@@ -221,6 +248,29 @@ fn interfaces(lab: &Lab) -> String {
         .map(|question| lab.run("director", question))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// The same after [`Lab::take_ports_from_kernel`]: a twin has a link only while a director runs, and what comes of that takes its time.
+fn cables_and_twins(lab: &Lab, names: &str) -> String {
+    let mut all = lab.run("director", &["ip", "-oneline", "address", "show", "scope", "global"]);
+    for name in names.split_whitespace() {
+        all += &format!("{name}: ");
+        for fact in ["flags", "mtu", "address"] {
+            all += &lab.run("director", &["cat", &format!("/sys/class/net/{name}/{fact}")]);
+        }
+    }
+    for cable in names
+        .split_whitespace()
+        .filter(|name| name.starts_with(&Lab::cable_of("")))
+    {
+        let link = lab.run("director", &["ip", "-details", "link", "show", "dev", cable]);
+        all += if link.contains("xdp") {
+            "with XDP\n"
+        } else {
+            "without XDP\n"
+        };
+    }
+    all
 }
 
 fn signal(name: &str, process: &Child) {

@@ -101,6 +101,81 @@ impl Lab {
         PathBuf::from("/run/ulvs-lab").join(&self.name)
     }
 
+    /// What the cable on a port of the director is called after [`Lab::take_ports_from_kernel`].
+    pub fn cable_of(port: &str) -> String {
+        format!("wire-{port}")
+    }
+
+    /// Makes of each port of the director a cable for a backend that wants it alone, and a TAP of the port's old name for that backend's twin, which
+    /// gets the port's MAC, addresses and routes.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
+    pub fn take_ports_from_kernel(&self) {
+        let sides: &[&str] = if self.shape.arms == 2 {
+            &["outside", "inside"]
+        } else {
+            &["outside"]
+        };
+        let routes: Vec<String> = ["-4", "-6"]
+            .map(|family| self.run("director", &["ip", family, "route", "show", "default"]))
+            .into();
+        for port in sides {
+            let addresses = self.run(
+                "director",
+                &["ip", "-oneline", "address", "show", "dev", port, "scope", "global"],
+            );
+            let mac = self.run("director", &["cat", &format!("/sys/class/net/{port}/address")]);
+            let cable = Lab::cable_of(port);
+            self.run("director", &["ip", "address", "flush", "dev", port]);
+            self.run("director", &["ip", "link", "set", port, "down"]);
+            self.run("director", &["ip", "link", "set", port, "name", &cable]);
+            self.run(
+                "director",
+                &["sysctl", "-q", "-w", &format!("net.ipv6.conf.{cable}.disable_ipv6=1")],
+            );
+            self.run("director", &["ip", "link", "set", &cable, "up"]);
+            self.run("director", &["ip", "tuntap", "add", port, "mode", "tap"]);
+            let mtu = self.shape.mtu.to_string();
+            self.run(
+                "director",
+                &["ip", "link", "set", port, "address", mac.trim(), "mtu", &mtu, "up"],
+            );
+            // What a NIC would never receive, a segment longer than the MTU, must be cut by the sender.
+            self.run(port, &["ethtool", "-K", "director", "tso", "off", "gso", "off"]);
+            self.run("director", &["ethtool", "-K", &cable, "gro", "off"]);
+            // 2: outside    inet 10.99.1.1/24 scope global outside ...
+            for words in addresses
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            {
+                self.run(
+                    "director",
+                    &[
+                        &["ip", "address", "add", words[3], "dev", port][..],
+                        if words[2] == "inet6" { &["nodad"] } else { &[] },
+                    ]
+                    .concat(),
+                );
+            }
+        }
+        for (family, route) in ["-4", "-6"].iter().zip(routes) {
+            let words: Vec<&str> = route.split_whitespace().take(5).collect();
+            if !words.is_empty() {
+                self.run("director", &[&["ip", family, "route", "replace"][..], &words].concat());
+            }
+        }
+    }
+
+    /// Waits until something is the case.
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
+    pub fn wait_until(&self, is_so: impl Fn() -> bool, what: &str) {
+        let start = std::time::Instant::now();
+        while !is_so() {
+            let patience = std::time::Duration::from_secs(60);
+            assert!(start.elapsed() < patience, "in vain waited for this: {what}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// Loses 2 % of all frames between the client and the director, in both directions.
     pub fn lose_frames(&self) {
         self.run(

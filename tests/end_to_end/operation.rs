@@ -147,6 +147,7 @@ fn check_needs_neither_root_nor_interfaces() {
     let directory = Scratch::new("check");
     let control_socket = "/run/ulvs-lab/none/ulvs.sock".to_string();
     let config = Config {
+        backend: crate::config::Backend::AfXdp,
         shape: lab::USUAL,
         workers: 1,
         mode: "auto",

@@ -9,6 +9,7 @@ use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
 
 use super::error::ConfigError;
+use crate::origin::Origin;
 
 /// A whole configuration file without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +233,9 @@ pub struct VirtualService {
     pub client_address: ClientAddress,
     /// Its real servers in file order. No two have the same address and port.
     pub servers: Vec<RealServer>,
-    /// Line of the virtual address in the file.
+    /// Who made it.
+    pub origin: Origin,
+    /// Line of the virtual address in the file; 0 when it is not from there.
     pub line: usize,
 }
 
@@ -253,7 +256,9 @@ pub struct RealServer {
     pub upper_threshold: u32,
     /// Connections below which it stops being overloaded; 0: three quarters of the upper one.
     pub lower_threshold: u32,
-    /// Line in the file.
+    /// Who made it.
+    pub origin: Origin,
+    /// Line in the file; 0 when it is not from there.
     pub line: usize,
 }
 

@@ -3,6 +3,7 @@
 use super::Pipeline;
 use super::stage::{Context, Outcome};
 use crate::conn::fragments::{DatagramKey, hash_key};
+use crate::conn::index::Reference;
 use crate::io::Frame;
 use crate::parse::Packet;
 use crate::verdict::DropReason;
@@ -42,6 +43,6 @@ impl<F: Frame> Pipeline<F> {
             self.waiting.first_fragment_came(&datagram);
         }
         let hash = self.table.hash(&packet.key);
-        self.packet(context, frame, packet, hash)
+        self.packet(context, frame, packet, hash, Reference::NONE)
     }
 }

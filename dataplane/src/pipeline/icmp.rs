@@ -79,13 +79,8 @@ impl<F: Frame> Pipeline<F> {
             // DR and TUN servers hold the virtual address and know the client: the error is right as it is.
             let is_tunnel = connection.method == ForwardingMethod::Tunnel;
             let kind = self.servers[connection.server_slot.0 as usize].tunnel;
-            let outcome = self.send_unchanged(
-                context.snapshot,
-                frame,
-                packet,
-                hop,
-                is_tunnel.then_some((connection.server, kind)),
-            );
+            let tunnel_to = is_tunnel.then_some((connection.server, kind));
+            let outcome = self.send_unchanged(frame, packet, hop, tunnel_to);
             return self.delivered(outcome);
         }
         let target = if towards_server {
@@ -95,7 +90,7 @@ impl<F: Frame> Pipeline<F> {
         };
         match icmp_error::translate(frame, packet, &quotation, &target) {
             Ok(()) => {
-                let outcome = self.send(context.snapshot, frame, packet, hop);
+                let outcome = self.send(frame, packet, hop);
                 self.delivered(outcome)
             }
             Err(reason) => reason.into(),

@@ -249,6 +249,9 @@ impl<F: Frame> Pipeline<F> {
         hop: HopIndex,
         server: &Server,
     ) -> Outcome {
+        let Some(hop) = context.snapshot.routes.hop(hop) else {
+            return DropReason::NoRoute.into();
+        };
         let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some((server.address, server.tunnel));
         let growth = tunnel_to.map_or(0, |(server, kind)| tunnel::overhead(&server, kind) as isize);
         if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
@@ -260,7 +263,7 @@ impl<F: Frame> Pipeline<F> {
         traffic.bytes_in.add(packet.ip_length as u64);
         edit::decrement_ttl(frame, packet);
         edit::finish_checksum(frame, packet, false);
-        self.send_unchanged(context.snapshot, frame, packet, hop, tunnel_to)
+        self.send_unchanged(frame, packet, hop, tunnel_to)
     }
 }
 

@@ -31,8 +31,12 @@ const TIMEOUT: Kind = Integer {
     min: 1,
     max: 31 * 24 * 3600,
 };
-/// ipvsadm takes no larger weight.
-const WEIGHT: Kind = Integer { min: 0, max: 65535 };
+/// The largest weight of a server.
+pub const MOST_WEIGHT: u32 = 65535;
+const WEIGHT: Kind = Integer {
+    min: 0,
+    max: MOST_WEIGHT as u64,
+};
 /// Far more than the kernel's stack takes in.
 const PPS: Kind = Integer {
     min: 1,
