@@ -5,6 +5,7 @@
 //! cache access leaves them. The ports' own cost is measured alike and subtracted. No timed round may allocate.
 
 mod count;
+mod expiry;
 mod ports;
 #[path = "../rig/mod.rs"]
 mod rig;
@@ -75,7 +76,7 @@ fn main() {
         }
     }
     for method in [DirectRouting, Nat] {
-        expiry(&options, method);
+        ends(&options, method);
         flood(&options, method);
     }
 }
@@ -204,7 +205,7 @@ fn schedules(options: &Options, scheduler: SchedulerKind, servers: u16) {
 }
 
 /// Connections that end by their timers, oldest first and without a packet: what housekeeping costs for each.
-fn expiry(options: &Options, method: ForwardingMethod) {
+fn ends(options: &Options, method: ForwardingMethod) {
     let label = if method == Nat { "NAT" } else { "DR" };
     let name = format!("expiry {label} v4 UDP");
     if !options.wants(&name) || options.is_counted {
@@ -220,7 +221,7 @@ fn expiry(options: &Options, method: ForwardingMethod) {
         .clamp(10_000, 1_000_000);
     let mut rig = Rig::new(BenchIo::new(), balance, flows as usize);
     rig.open(flows);
-    let timing = rig.measure_expiry();
+    let timing = expiry::measure(&mut rig);
     options.print(&name, flows as usize, &timing);
 }
 

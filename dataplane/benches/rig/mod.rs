@@ -23,8 +23,6 @@ use traffic::ServerSide;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// What housekeeping ends at most in a turn.
-const EXPIRED_PER_TURN: usize = 128;
 /// How far the worker's clock goes on with each burst: 64 packets at 60 ns.
 const BURST_NS: u64 = 64 * 60;
 
@@ -50,7 +48,7 @@ pub struct Rig<P: Ports> {
     pub balance: Balance,
     pub counters: Arc<Counters>,
     pub worker: Worker<P>,
-    now: Time,
+    pub now: Time,
     sides: Vec<ServerSide>,
     random: u64,
 }
@@ -60,7 +58,7 @@ pub struct Timing(Vec<f64>);
 
 impl Timing {
     /// For rounds of so many packets, or whatever else is counted.
-    fn of(mut rounds: Vec<Duration>, count: usize) -> Timing {
+    pub fn of(mut rounds: Vec<Duration>, count: usize) -> Timing {
         rounds.sort();
         Timing(
             rounds
@@ -78,7 +76,7 @@ impl Timing {
 
 /// The timed region, and the only one: what `callgrind` counts goes by this name.
 #[inline(never)]
-fn timed_turns<P: Ports>(worker: &mut Worker<P>, now: &mut Time) {
+pub fn timed_turns<P: Ports>(worker: &mut Worker<P>, now: &mut Time) {
     for _ in 0..P::ROUND / BURST {
         worker.turn(*now);
         *now = *now + BURST_NS;
@@ -285,27 +283,6 @@ impl<P: Ports> Rig<P> {
         });
         assert_eq!(self.connections(), rounds * P::ROUND, "every packet made a connection");
         timing
-    }
-
-    /// Times the end of all connections by their timers: nothing but housekeeping, per connection.
-    pub fn measure_expiry(&mut self) -> Timing {
-        self.now = self.now + Time::from_secs(1000).0;
-        let in_a_round = P::ROUND / BURST * EXPIRED_PER_TURN;
-        let mut times = Vec::with_capacity(self.connections() / in_a_round + 1);
-        // First the wheel turns to where they are.
-        let all = self.connections();
-        while self.connections() == all {
-            timed_turns(&mut self.worker, &mut self.now);
-        }
-        while self.connections() > 2 * in_a_round {
-            let (before, start) = (self.connections(), Instant::now());
-            timed_turns(&mut self.worker, &mut self.now);
-            let elapsed = start.elapsed();
-            if before - self.connections() == in_a_round {
-                times.push(elapsed);
-            }
-        }
-        Timing::of(times, in_a_round)
     }
 
     /// Verdict "transmit" so far.
