@@ -232,6 +232,11 @@ impl<I: Io> Worker<I> {
         &mut self.io
     }
 
+    /// Takes the worker apart. Its connections and the frames that it holds are gone; the ports are left.
+    pub fn into_io(self) -> I {
+        self.io
+    }
+
     /// The packet machine.
     pub fn pipeline(&mut self) -> &mut Pipeline<I::Frame> {
         &mut self.pipeline
