@@ -11,6 +11,8 @@ mod client;
 mod client_address;
 #[path = "end_to_end/closed.rs"]
 mod closed;
+#[path = "end_to_end/command_line.rs"]
+mod command_line;
 #[path = "end_to_end/config.rs"]
 mod config;
 #[path = "end_to_end/director.rs"]
@@ -151,6 +153,7 @@ tests! {
         client_address::proxy_header_carries_the_clients_address;
         closed::a_closed_service_says_so;
         closed::a_servers_closed_port_is_told_to_the_client;
+        command_line::ipvsadm_makes_drains_and_removes_what_clients_use;
         loss::transfers_survive_lost_frames;
         loss::transfers_survive_lost_frames_with_two_workers;
         neighbours::a_server_that_comes_late_is_found;

@@ -1,16 +1,18 @@
 //! From the configuration to what the dataplane uses: services and servers get their places ("slots") and keep them for as long as they exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::conn::tcp_state::TcpState;
 use ulvs_dataplane::conn::timeouts::Timeouts;
 use ulvs_dataplane::scheduler::{TooManyServers, compile_table};
-use ulvs_dataplane::service::{ForwardingMethod, Loads, Server, ServerSlot, Service, ServiceSlot, SharedService};
+use ulvs_dataplane::service::{
+    ForwardingMethod, Loads, Ownership, Server, ServerSlot, Service, ServiceSlot, SharedService,
+};
 use ulvs_dataplane::snapshot::OwnedAddress;
 
-use crate::config::{self, Config, RealServer, VirtualService};
+use crate::config::{self, Config, LocalPool, RealServer, VirtualService};
 
 /// What tells virtual services apart: IP protocol number, address, port.
 type ServiceIdentity = (u8, Address, u16);
@@ -27,6 +29,9 @@ pub struct Compiler {
     /// The name of each service in the configuration, for people.
     names: BTreeMap<ServiceSlot, String>,
 }
+
+/// Local pools by name.
+type Pools<'a> = HashMap<&'a str, &'a LocalPool>;
 
 /// Services that are not in force yet.
 #[derive(Debug, Default)]
@@ -150,8 +155,13 @@ impl Compiler {
     /// A sentence; the services compiled before stay in force.
     pub fn prepare(&mut self, config: &Config) -> Result<Compiled, CompileError> {
         let mut compiled = Compiled::default();
+        let pools: Pools = config
+            .local_pools
+            .iter()
+            .map(|pool| (pool.name.as_str(), pool))
+            .collect();
         for service in &config.services {
-            match self.service(config, service) {
+            match self.service(&pools, service) {
                 Ok(shared) => {
                     compiled.names.insert(shared.slot, service.name.clone());
                     compiled.services.insert(shared.slot, shared);
@@ -168,9 +178,12 @@ impl Compiler {
     /// Puts what was prepared in force.
     pub fn commit(&mut self, compiled: Compiled) {
         for (slot, service) in &compiled.services {
-            let before = self.compiled.get(slot).filter(|before| !Arc::ptr_eq(before, service));
-            for old in before.iter().flat_map(|before| &before.servers) {
-                if let Some(new) = service.servers.iter().find(|new| new.slot == old.slot) {
+            let Some(before) = self.compiled.get(slot).filter(|before| !Arc::ptr_eq(before, service)) else {
+                continue;
+            };
+            let new: HashMap<ServerSlot, &Server> = service.servers.iter().map(|new| (new.slot, new)).collect();
+            for old in &before.servers {
+                if let Some(new) = new.get(&old.slot) {
                     let load = self.loads.get(old.slot);
                     load.upper_threshold_edited(old.upper_threshold, new.upper_threshold);
                 }
@@ -195,12 +208,17 @@ impl Compiler {
         self.servers.release_others(|slot| used.contains(&slot));
     }
 
+    /// All server slots that were ever given out.
+    pub fn server_slots(&self) -> impl Iterator<Item = ServerSlot> + Clone + use<> {
+        (0..self.servers.next).map(ServerSlot)
+    }
+
     /// The name of a service in the configuration.
     pub fn name(&self, slot: ServiceSlot) -> &str {
         self.names.get(&slot).map_or("", String::as_str)
     }
 
-    fn service(&mut self, config: &Config, service: &VirtualService) -> Result<SharedService, CompileError> {
+    fn service(&mut self, pools: &Pools, service: &VirtualService) -> Result<SharedService, CompileError> {
         let identity = (service.protocol.number(), service.address, service.port);
         let slot = self.services.claim(identity, |_| true).ok_or(CompileError::NoSlot {
             what: "service",
@@ -209,9 +227,11 @@ impl Compiler {
         })?;
         let slot = ServiceSlot(slot);
         let before = self.compiled.get(&slot).cloned();
+        let old = before.iter().flat_map(|before| &before.servers);
+        let old: HashMap<ServerSlot, &Server> = old.map(|server| (server.slot, server)).collect();
         let mut servers = Vec::with_capacity(service.servers.len());
         for server in &service.servers {
-            servers.push(self.server(slot, server, before.as_deref())?);
+            servers.push(self.server(slot, server, &old)?);
         }
         // The kernel links a new server at the head of its list, and schedulers walk the list from there.
         servers.reverse();
@@ -220,7 +240,10 @@ impl Compiler {
                 service: service.name.clone(),
                 source,
             })?;
-        let pool = service.local_pool.as_deref().and_then(|name| config.local_pool(name));
+        let pool = service.local_pool.as_deref().and_then(|name| pools.get(name));
+        // A service without servers has no connections that could be somewhere else.
+        let earlier = before.as_ref().filter(|before| !before.servers.is_empty());
+        let ownership = Ownership::after(earlier.map(|before| before.ownership), &servers);
         let of_family = |v4: bool| -> Vec<Address> {
             pool.iter()
                 .flat_map(|pool| pool.addresses.iter().copied().filter(|own| own.is_v4() == v4))
@@ -240,6 +263,7 @@ impl Compiler {
             local_v4: of_family(true),
             local_v6: of_family(false),
             local_ports: pool.map_or((1, 0), |pool| pool.ports),
+            ownership,
         };
         match before {
             Some(before) if is_equal(&before, &new) => Ok(before),
@@ -254,7 +278,7 @@ impl Compiler {
         &mut self,
         service: ServiceSlot,
         server: &RealServer,
-        before: Option<&Service>,
+        before: &HashMap<ServerSlot, &Server>,
     ) -> Result<Server, CompileError> {
         let loads = Arc::clone(&self.loads);
         let is_free = |slot: u32| {
@@ -268,7 +292,7 @@ impl Compiler {
             key: "server_limit",
         })?;
         let slot = ServerSlot(slot);
-        let before = before.and_then(|before| before.servers.iter().find(|own| own.slot == slot));
+        let before = before.get(&slot);
         // The kernel keeps the last weight that was not 0, so that mh's table survives a drain.
         let last_weight = match before {
             Some(before) if server.weight == 0 => before.last_weight,
@@ -297,6 +321,7 @@ fn is_equal(a: &Service, b: &Service) -> bool {
         && a.local_v4 == b.local_v4
         && a.local_v6 == b.local_v6
         && a.local_ports == b.local_ports
+        && a.ownership == b.ownership
 }
 
 /// The dataplane's timeouts.
@@ -371,6 +396,39 @@ mod tests {
             assert!(matches!(compiler.prepare(&four), Err(CompileError::NoSlot { .. })));
         }
         assert!(Arc::ptr_eq(&compiler.compile(&base).unwrap()[0], &first[0]));
+    }
+
+    #[test]
+    fn a_service_that_ever_had_a_nat_server_stays_with_the_clients() {
+        let with_methods = |methods: &[&str]| {
+            let mut text = String::from(
+                "[[port]]\ninterface = \"eth0\"\n[[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.1:80\"\nmethod = \"dr\"\n",
+            );
+            for (at, method) in methods.iter().enumerate() {
+                text += &format!(
+                    "[[service.server]]\naddress = \"10.0.0.{}:80\"\nmethod = \"{method}\"\n",
+                    at + 1
+                );
+            }
+            config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors:?}"))
+        };
+        let base = with_methods(&[]);
+        let loads = Arc::new(Loads::new(base.director.server_limit));
+        let mut compiler = Compiler::new(&base.director, loads);
+        let mut ownership = |methods: &[&str]| compiler.compile(&with_methods(methods)).unwrap()[0].ownership;
+        assert_eq!(ownership(&[]), Ownership::Tuple);
+        // As `ipvsadm -A` and `ipvsadm -a -m` would do it.
+        assert_eq!(ownership(&["nat"]), Ownership::Client);
+        assert_eq!(ownership(&["nat", "dr"]), Ownership::Client);
+        assert_eq!(
+            ownership(&["dr"]),
+            Ownership::Client,
+            "the NAT server's connections stay where they are"
+        );
+        assert_eq!(ownership(&[]), Ownership::Client);
+        assert_eq!(ownership(&["dr"]), Ownership::Tuple, "no connection was left");
+        assert_eq!(ownership(&["dr", "nat"]), Ownership::ClientOnceTuple);
+        assert_eq!(ownership(&["dr"]), Ownership::ClientOnceTuple);
     }
 
     #[test]

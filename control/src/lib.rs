@@ -3,8 +3,10 @@
 
 pub mod api;
 pub mod capture;
+pub mod change;
 pub mod compile;
 pub mod config;
 pub mod forwarding;
 pub mod neighbor;
+pub mod origin;
 pub mod runtime;

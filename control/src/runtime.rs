@@ -11,7 +11,12 @@
 
 mod announce;
 mod api;
+mod change;
+mod health;
+mod rates;
 mod reload;
+mod watch;
+mod watchdog;
 mod workers;
 
 use std::cell::RefCell;
@@ -21,7 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use ulvs_dataplane::address::Address;
@@ -37,6 +42,7 @@ use crate::config::Config;
 use crate::forwarding::{self, OpenPort, RouteCompiler};
 use crate::neighbor::{self, ForwardingFacts, KernelView, REFRESH_PERIOD_MS, WatchError, Watcher};
 
+pub use health::Health;
 pub use reload::Load;
 pub use workers::WorkerHandle;
 
@@ -61,6 +67,8 @@ pub struct Parts {
     pub capture: Option<Box<dyn Capture>>,
     /// How to come to another configuration while it runs.
     pub reload: Reload,
+    /// Tells its subscribers whether the director can serve its virtual addresses.
+    pub health: channel::Sender<Health>,
 }
 
 /// Another configuration for the running director.
@@ -88,14 +96,17 @@ pub enum RuntimeError {
     Capture(String),
     /// A worker has ended.
     #[error(
-        "worker {0} has stopped; this is a defect, its message stands above. The director gives up rather than drop a share of the traffic"
+        "worker {0} has ended; this is a defect, its message stands above. The director ends rather than drop a share of the traffic"
     )]
     WorkerStopped(usize),
 }
 
 /// The running director.
 struct Runtime {
+    /// In force: the file, and what the command line changed since.
     config: Config,
+    /// As the file was when it was last read.
+    file: Config,
     ports: Vec<OpenPort>,
     compiler: Compiler,
     services: Vec<SharedService>,
@@ -112,7 +123,15 @@ struct Runtime {
     settling: Option<reload::Settling>,
     /// What servers' counters stood at when their servers came, where that was not 0.
     counted_before: BTreeMap<ServerSlot, Traffic>,
+    /// By worker: what all counters together stood at when they were zeroed; empty if they never were.
+    totals_before: Vec<Traffic>,
+    estimators: rates::Estimators,
+    waiting: change::Waiting,
+    /// Notified when the kernel should resolve new servers.
+    kernel_wanted: Rc<Notify>,
     started: Instant,
+    watchdog: watchdog::Watchdog,
+    health: channel::Sender<Health>,
 }
 
 type Shared = Rc<RefCell<Runtime>>;
@@ -166,8 +185,13 @@ async fn follow(
 ) -> Result<(), RuntimeError> {
     let mut mailboxes = interval(MAILBOX_PERIOD);
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = interval(shared.borrow().watchdog.period());
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sample = interval(rates::SAMPLE_PERIOD);
+    sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let kernel_wanted = Rc::clone(&shared.borrow().kernel_wanted);
     let mut watch = interval(BACKEND_WATCH_PERIOD);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ready = Some(ready);
@@ -189,7 +213,10 @@ async fn follow(
                     sleep(WATCH_PAUSE).await;
                 }
             },
+            _ = beats.tick() => shared.borrow_mut().watch_workers()?,
             _ = refresh.tick() => ask_kernel(shared).await,
+            () = kernel_wanted.notified() => ask_kernel(shared).await,
+            _ = sample.tick() => shared.borrow_mut().sample_rates(),
             _ = watch.tick() => shared.borrow_mut().capture.iter_mut().for_each(|capture| capture.watch()),
             () = reload.wanted.notified() => {
                 shared.borrow_mut().reload(&reload.load);
@@ -244,6 +271,7 @@ impl Runtime {
             timeouts: compile::timeouts(&parts.config.timeouts),
             ..Snapshot::default()
         };
+        let watchdog = watchdog::Watchdog::new(parts.config.director.worker_timeout, parts.workers.len());
         let runtime = Runtime {
             compiler,
             services,
@@ -258,9 +286,16 @@ impl Runtime {
             workers: workers::Workers::new(parts.workers),
             announcements: announce::Announcements::default(),
             settling: None,
+            watchdog,
+            health: parts.health,
             counted_before: BTreeMap::new(),
+            totals_before: Vec::new(),
+            estimators: rates::Estimators::default(),
+            waiting: change::Waiting::default(),
+            kernel_wanted: Rc::default(),
             started: Instant::now(),
             ports: parts.ports,
+            file: parts.config.clone(),
             config: parts.config,
         };
         Ok((runtime, parts.reload))
@@ -384,11 +419,9 @@ impl Runtime {
 
     /// Takes the workers' messages in. Returns the next hops that they ask for.
     fn read_mailboxes(&mut self) -> Result<Vec<(u32, Address)>, RuntimeError> {
-        if let Some(worker) = self.workers.find_stopped() {
-            return Err(RuntimeError::WorkerStopped(worker));
-        }
         let asked = self.workers.read();
         self.finish_reload();
+        self.tell_waiting();
         self.announcements
             .send_due(Instant::now(), self.snapshot.interfaces.all(), &mut self.workers);
         let ports = forwarding::neighbour_ports(&self.ports, &self.view);
@@ -405,6 +438,12 @@ impl Runtime {
             .filter_map(|(index, address)| Some((kernel_interface(index)?, address)))
             .collect();
         Ok(wanted.into_iter().collect())
+    }
+
+    fn sample_rates(&mut self) {
+        let mut estimators = std::mem::take(&mut self.estimators);
+        estimators.sample(&self.services, |slot| self.counted(slot));
+        self.estimators = estimators;
     }
 
     /// Ends everything, in order. Returns the kernel interfaces on which neighbour entries of ours may be left.

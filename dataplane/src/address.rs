@@ -30,6 +30,8 @@ pub struct Address {
 /// In the second word: `ffff` in front of the IPv4 address, which the mask leaves out.
 const V4_PREFIX: u64 = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
 const V4_PREFIX_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+/// Where the IPv4 address stands in the second word.
+const V4_SHIFT: u32 = if cfg!(target_endian = "little") { 32 } else { 0 };
 
 impl Address {
     /// `::`, used where there is no address.
@@ -40,7 +42,7 @@ impl Address {
     pub const fn v4(octets: [u8; 4]) -> Address {
         Address {
             first: 0,
-            last: (0xffff_0000_0000 | u32::from_be_bytes(octets) as u64).to_be(),
+            last: V4_PREFIX | (u32::from_ne_bytes(octets) as u64) << V4_SHIFT,
         }
     }
 
@@ -87,7 +89,7 @@ impl Address {
     /// The last four octets: the IPv4 address, when it is one.
     #[inline]
     pub const fn v4_octets(&self) -> [u8; 4] {
-        (u64::from_be(self.last) as u32).to_be_bytes()
+        ((self.last >> V4_SHIFT) as u32).to_ne_bytes()
     }
 
     /// The octets as they stand on the wire: 4 for IPv4, 16 for IPv6.

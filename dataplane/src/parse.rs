@@ -3,11 +3,10 @@
 use crate::address::{Address, Family};
 use crate::conn::key::Key;
 use crate::conn::sctp_state::SctpEvent;
-use crate::io::Frame;
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
-use crate::wire::{arp, ethernet, get_bytes, get_u16, get_u32, icmp, ipv4, ipv6, sctp, tcp, udp};
+use crate::wire::{arp, ethernet, get_u16, get_u32, icmp, ipv4, ipv6, sctp, tcp, udp};
 
 /// What a fragment header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +92,8 @@ pub enum Parsed {
     Packet,
     /// ICMP or ICMPv6, header present.
     Icmp,
-    /// An ARP request; the offset is that of the ARP message.
-    ArpRequest(usize),
+    /// An ARP request; the offset is that of the ARP message. (In 16 bits, so that the whole fits into a register.)
+    ArpRequest(u16),
     /// A neighbour solicitation.
     Solicitation,
     /// TCP, UDP or ICMP to a multicast or broadcast address.
@@ -122,7 +121,7 @@ pub struct Link {
 ///
 /// # Errors
 /// `TruncatedFrame`.
-#[inline]
+#[inline(always)]
 pub fn link(bytes: &[u8]) -> Result<Link, DropReason> {
     if bytes.len() < ethernet::HEADER {
         return Err(DropReason::TruncatedFrame);
@@ -144,35 +143,57 @@ pub fn link(bytes: &[u8]) -> Result<Link, DropReason> {
     Ok(link)
 }
 
-/// Reads everything behind the link-layer header and writes it down in `packet`, in place: a burst's packets are never copied. `may_be_partial`: whether the
-/// port can deliver unfinished checksums.
-#[inline]
-pub fn network<F: Frame>(frame: &F, link: Link, may_be_partial: bool, packet: &mut Packet) -> Parsed {
-    let bytes = frame.head();
-    let header = match link.ethertype {
-        ethernet::IPV4 => ipv4_header(bytes, link.payload, frame.total_length(), packet),
-        ethernet::IPV6 => ipv6_header(bytes, link.payload, frame.total_length(), packet),
-        ethernet::ARP => return arp_message(bytes, link.payload),
-        _ => return Parsed::Drop(DropReason::UnknownEthertype),
-    };
-    match header {
-        Ok(()) => transport_header(bytes, packet, may_be_partial),
+/// Reads everything behind the link-layer header and writes it down in `packet`, in place: a burst's packets are never copied. `bytes` is the frame's head,
+/// `frame_length` the length of all its segments. `may_be_partial`: whether the port can deliver unfinished checksums.
+#[inline(always)]
+pub fn network(bytes: &[u8], frame_length: usize, link: Link, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match link.ethertype {
+        ethernet::IPV4 => ipv4_packet(bytes, link.payload, frame_length, may_be_partial, packet),
+        ethernet::IPV6 => ipv6_packet(bytes, link.payload, frame_length, may_be_partial, packet),
+        ethernet::ARP => arp_message(bytes, link.payload),
+        _ => Parsed::Drop(DropReason::UnknownEthertype),
+    }
+}
+
+/// Both headers of an IPv4 packet. The families are compiled apart, so that neither asks for it at every address, and each has all registers for itself.
+#[inline(never)]
+fn ipv4_packet(bytes: &[u8], at: usize, frame_length: usize, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match ipv4_header(bytes, at, frame_length, packet) {
+        Ok(()) => behind_ip(bytes, may_be_partial, packet),
         Err(reason) => Parsed::Drop(reason),
     }
 }
 
+/// The same for IPv6.
+#[inline(never)]
+fn ipv6_packet(bytes: &[u8], at: usize, frame_length: usize, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match ipv6_header(bytes, at, frame_length, packet) {
+        Ok(()) => behind_ip(bytes, may_be_partial, packet),
+        Err(reason) => Parsed::Drop(reason),
+    }
+}
+
+#[inline(always)]
+fn behind_ip(bytes: &[u8], may_be_partial: bool, packet: &mut Packet) -> Parsed {
+    match packet.fragment {
+        None => transport_header(bytes, packet, may_be_partial, false),
+        Some(_) => fragment_header(bytes, packet),
+    }
+}
+
+#[cold]
 fn arp_message(bytes: &[u8], at: usize) -> Parsed {
     let message = &bytes[at..];
     if message.len() < arp::LENGTH || message[..6] != arp::ETHERNET_IPV4 {
         return Parsed::Drop(DropReason::BadArp);
     }
     match get_u16(message, arp::OPERATION) {
-        arp::REQUEST => Parsed::ArpRequest(at),
+        arp::REQUEST => Parsed::ArpRequest(at as u16),
         _ => Parsed::Punt(PuntReason::Arp),
     }
 }
 
-#[inline]
+#[inline(always)]
 fn is_bad_destination(address: &Address) -> bool {
     if address.is_v4() {
         matches!(address.v4_octets()[0], 0 | 127)
@@ -183,7 +204,7 @@ fn is_bad_destination(address: &Address) -> bool {
 }
 
 /// Multicast or broadcast. Routing protocols and neighbour discovery talk to groups, a balanced connection never does.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_group(address: &Address) -> bool {
     if address.is_v4() {
         address.v4_octets()[0] >= 224
@@ -193,21 +214,18 @@ pub(crate) fn is_group(address: &Address) -> bool {
 }
 
 /// RFC 1812 section 5.2.2, in its order.
-#[inline]
+#[inline(always)]
 fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet) -> Result<(), DropReason> {
-    let ip = &bytes[at..];
+    let whole = &bytes[at..];
     // (1) long enough for the smallest header
-    if ip.len() < ipv4::HEADER {
+    let Some(ip) = whole.first_chunk::<{ ipv4::HEADER }>() else {
         return Err(DropReason::TruncatedFrame);
-    }
+    };
     // (3) version 4, (4) header length at least 5 words
-    let header = ipv4::header_length(ip);
-    if ip[0] >> 4 != 4 || header < ipv4::HEADER {
-        return Err(DropReason::BadIpHeader);
-    }
-    if ip.len() < header {
-        return Err(DropReason::TruncatedFrame);
-    }
+    let header = match ip[0] {
+        ipv4::VERSION_AND_PLAIN_HEADER => ipv4::HEADER,
+        _ => length_with_options(whole)?,
+    };
     // (5) total length holds the header, and the frame holds the total length
     let ip_length = usize::from(get_u16(ip, ipv4::TOTAL_LENGTH));
     if ip_length < header {
@@ -218,14 +236,14 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
     }
     // (2) checksum
     let sum = if header == ipv4::HEADER {
-        Sum::of_words(&get_bytes::<{ ipv4::HEADER }>(ip, 0))
+        Sum::of_words(ip)
     } else {
-        Sum::of(&ip[..header])
+        Sum::of(&whole[..header])
     };
     if sum.fold() != 0xffff {
         return Err(DropReason::BadIpChecksum);
     }
-    if header > ipv4::HEADER && has_source_route(&ip[ipv4::HEADER..header]) {
+    if header > ipv4::HEADER && has_source_route(&whole[ipv4::HEADER..header]) {
         return Err(DropReason::SourceRoute);
     }
     let source = ipv4::source(ip);
@@ -237,14 +255,6 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
         return Err(DropReason::MartianDestination);
     }
     let flags = get_u16(ip, ipv4::FRAGMENT);
-    let offset = (flags & ipv4::OFFSET_MASK) * 8;
-    let more = flags & ipv4::MORE_FRAGMENTS != 0;
-    let fragment = (offset != 0 || more).then(|| Fragment {
-        id: u32::from(get_u16(ip, ipv4::IDENTIFICATION)),
-        offset,
-        more,
-    });
-    check_fragment(fragment, ip_length - header)?;
     *packet = Packet {
         key: Key {
             source,
@@ -260,10 +270,31 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
         tcp_flags: 0,
         ttl: ip[ipv4::TTL],
         dont_fragment: flags & ipv4::DONT_FRAGMENT != 0,
-        fragment,
+        fragment: None,
         partial_checksum: false,
     };
+    if flags & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0 {
+        let fragment = Fragment {
+            id: u32::from(get_u16(ip, ipv4::IDENTIFICATION)),
+            offset: (flags & ipv4::OFFSET_MASK) * 8,
+            more: flags & ipv4::MORE_FRAGMENTS != 0,
+        };
+        check_fragment(fragment, ip_length - header)?;
+        packet.fragment = Some(fragment);
+    }
     Ok(())
+}
+
+#[cold]
+fn length_with_options(ip: &[u8]) -> Result<usize, DropReason> {
+    let header = ipv4::header_length(ip);
+    if ip[0] >> 4 != 4 || header < ipv4::HEADER {
+        return Err(DropReason::BadIpHeader);
+    }
+    if ip.len() < header {
+        return Err(DropReason::TruncatedFrame);
+    }
+    Ok(header)
 }
 
 /// Loose and strict source routes (RFC 791 section 3.1, types 131 and 137): a host must not let itself be used as a relay for them.
@@ -285,9 +316,8 @@ fn has_source_route(mut options: &[u8]) -> bool {
 }
 
 /// RFC 791 and RFC 5722/RFC 8200 section 4.5: pieces but the last are multiples of 8, nothing ends past 65,535, none is empty.
-#[inline]
-fn check_fragment(fragment: Option<Fragment>, data: usize) -> Result<(), DropReason> {
-    let Some(fragment) = fragment else { return Ok(()) };
+#[cold]
+fn check_fragment(fragment: Fragment, data: usize) -> Result<(), DropReason> {
     let ends_too_late = usize::from(fragment.offset) + data > 65_535;
     // RFC 1858 section 3.2.2: a fragment at offset 8 could overwrite the ports or flags that the first one was judged by.
     if data == 0 || fragment.more && data % 8 != 0 || ends_too_late || fragment.offset == 8 {
@@ -296,12 +326,11 @@ fn check_fragment(fragment: Option<Fragment>, data: usize) -> Result<(), DropRea
     Ok(())
 }
 
-#[inline]
+#[inline(always)]
 fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet) -> Result<(), DropReason> {
-    let ip = &bytes[at..];
-    if ip.len() < ipv6::HEADER {
+    let Some(ip) = bytes[at..].first_chunk::<{ ipv6::HEADER }>() else {
         return Err(DropReason::TruncatedFrame);
-    }
+    };
     if ip[0] >> 4 != 6 {
         return Err(DropReason::BadIpHeader);
     }
@@ -345,6 +374,7 @@ fn ipv6_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
 }
 
 /// Walks the extension headers (RFC 8200 section 4) up to the transport header. A few are enough for any honest sender.
+#[cold]
 fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
     const LIMIT: usize = 6;
     let end = (packet.ip + packet.ip_length).min(bytes.len());
@@ -373,7 +403,7 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
                 more: word & 1 != 0,
             };
             packet.transport += ipv6::FRAGMENT_HEADER;
-            check_fragment(Some(fragment), packet.transport_length())?;
+            check_fragment(fragment, packet.transport_length())?;
             packet.fragment = Some(fragment);
             next = header[0];
             if packet.is_later_fragment() {
@@ -391,24 +421,37 @@ fn extension_headers(bytes: &[u8], packet: &mut Packet) -> Result<(), DropReason
     Err(DropReason::BadExtensionHeader)
 }
 
-#[inline]
-fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
-    let is_balanced = matches!(
-        packet.key.protocol,
-        protocol::TCP | protocol::UDP | protocol::ICMP | protocol::SCTP
-    );
-    if is_balanced && is_group(&packet.key.destination) {
+/// Whether a packet goes to a group and is of a protocol that would otherwise be balanced.
+#[inline(always)]
+fn is_for_group(packet: &Packet) -> bool {
+    is_group(&packet.key.destination)
+        && matches!(
+            packet.key.protocol,
+            protocol::TCP | protocol::UDP | protocol::ICMP | protocol::SCTP
+        )
+}
+
+/// What stands behind the IP header of a fragment.
+#[cold]
+fn fragment_header(bytes: &[u8], packet: &mut Packet) -> Parsed {
+    if !packet.is_later_fragment() {
+        return transport_header(bytes, packet, false, true);
+    }
+    match packet.key.protocol {
+        _ if is_for_group(packet) => Parsed::Group,
+        protocol::TCP | protocol::UDP | protocol::SCTP => Parsed::Packet,
+        protocol::ICMP | protocol::ICMPV6 => Parsed::IcmpFragment,
+        _ => Parsed::Punt(PuntReason::OtherProtocol),
+    }
+}
+
+#[inline(always)]
+fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_fragment: bool) -> Parsed {
+    if is_for_group(packet) {
         return Parsed::Group;
     }
-    if packet.is_later_fragment() {
-        return match packet.key.protocol {
-            protocol::TCP | protocol::UDP | protocol::SCTP => Parsed::Packet,
-            protocol::ICMP | protocol::ICMPV6 => Parsed::IcmpFragment,
-            _ => Parsed::Punt(PuntReason::OtherProtocol),
-        };
-    }
     let end = (packet.ip + packet.ip_length).min(bytes.len());
-    let transport = &bytes[packet.transport.min(end)..end];
+    let transport = bytes.get(packet.transport..end).unwrap_or_default();
     let length = packet.transport_length();
     let checksum_at = match packet.key.protocol {
         protocol::TCP => {
@@ -428,7 +471,7 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
             }
             let udp_length = usize::from(get_u16(transport, udp::LENGTH));
             // The datagram fills the packet, unless it is the first of several fragments, which is shorter than it.
-            let fits = if packet.fragment.is_some() {
+            let fits = if is_fragment {
                 udp_length >= length
             } else {
                 udp_length == length
@@ -445,7 +488,7 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool) -> 
     };
     packet.key.source_port = get_u16(transport, 0);
     packet.key.destination_port = get_u16(transport, 2);
-    if may_be_partial && packet.fragment.is_none() {
+    if may_be_partial {
         let stored = get_u16(transport, checksum_at);
         let Key {
             source,

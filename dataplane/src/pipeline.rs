@@ -17,6 +17,7 @@ mod fragments;
 mod icmp;
 mod inbound;
 mod kernel;
+mod local;
 mod open;
 mod outbound;
 mod output;
@@ -28,8 +29,8 @@ mod waiting;
 
 use std::sync::Arc;
 
-use crate::address::Address;
 use crate::conn::fragments::Fragments;
+use crate::conn::index::Reference;
 use crate::conn::key::KeyHasher;
 use crate::conn::table::Table;
 use crate::conn::wheel;
@@ -39,10 +40,11 @@ use crate::parse::{self, Packet, Parsed};
 use crate::scheduler::SchedulerState;
 use crate::service::Loads;
 use crate::snapshot::{InterfaceIndex, OwnedAddress, Snapshot};
+use crate::steering::Steering;
 use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
-use stage::{Context, Origin, Outcome, Staged};
+use stage::{Arrival, Context, Origin, Outcome, Staged};
 use upkeep::ServerFacts;
 
 pub use output::{Output, Redirected, SPARE_FRAMES};
@@ -53,8 +55,8 @@ pub use waiting::HELD_LIMIT;
 pub struct Settings {
     /// This worker's number.
     pub worker: u8,
-    /// How many there are.
-    pub workers: u8,
+    /// How many there are, and which of them owns what: the same for all.
+    pub steering: Steering,
     /// Connections that fit into this worker's table.
     pub connections: usize,
     /// Services and servers that the director can have.
@@ -63,7 +65,7 @@ pub struct Settings {
     pub server_limit: usize,
     /// NIC ports.
     pub ports: usize,
-    /// Secrets for hashing: the same for all workers, since they decide who owns a connection.
+    /// Secrets for hashing: the same for all workers, since they decide where fragments meet.
     pub hasher: KeyHasher,
 }
 
@@ -81,7 +83,7 @@ pub struct Pipeline<F> {
     waiting: waiting::Waiting<F>,
     own_errors: answer::RateLimit,
     staged: Vec<Staged>,
-    local_port_cursor: u32,
+    local_cursors: local::Cursors,
     identification: u16,
     stateless_until: Time,
     /// Where frames went.
@@ -102,8 +104,7 @@ impl<F: Frame> Pipeline<F> {
             waiting: waiting::Waiting::new(),
             own_errors: answer::RateLimit::new(now),
             staged: vec![Staged::EMPTY; BURST],
-            // Workers and restarts begin at different ports, so that a server's TIME_WAIT is met late.
-            local_port_cursor: settings.hasher.hash_client(&Address::UNSPECIFIED, 0) as u32,
+            local_cursors: local::Cursors::new(&settings.hasher),
             identification: 0,
             stateless_until: Time::default(),
             output: Output::new(&settings),
@@ -128,7 +129,7 @@ impl<F: Frame> Pipeline<F> {
         };
         let mut frame = from.frame;
         let mut staged = Staged::EMPTY;
-        self.parse(&snapshot, from.port, &frame, &mut staged);
+        self.parse(&snapshot, &Arrival::on(from.port, &snapshot), &frame, &mut staged);
         let origin = Origin {
             port: from.port,
             interface: staged.interface,
@@ -157,25 +158,20 @@ impl<F: Frame> Pipeline<F> {
         if staged.len() < frames.len() {
             staged.resize(frames.len(), Staged::EMPTY);
         }
-        for (frame, stage) in frames.iter().zip(&mut staged) {
-            self.parse(&snapshot, port, frame, stage);
-            self.table.prefetch_index(stage.hash);
-        }
-        for stage in &staged[..frames.len()] {
-            self.table.prefetch_connection(stage.hash);
-        }
-        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
-            let origin = Origin {
+        let arrival = Arrival::on(port, &snapshot);
+        self.look_up(&snapshot, &arrival, frames, &mut staged);
+        let mut context = Context {
+            now,
+            snapshot: &snapshot,
+            origin: Origin {
                 port,
-                interface: stage.interface,
+                interface: InterfaceIndex(0),
                 redirected: 0,
                 ports: None,
-            };
-            let context = Context {
-                now,
-                snapshot: &snapshot,
-                origin,
-            };
+            },
+        };
+        for (mut frame, stage) in frames.drain(..).zip(&mut staged) {
+            context.origin.interface = stage.interface;
             let outcome = self.one(&context, &mut frame, stage);
             self.settle(frame, port, outcome, now, 0);
         }
@@ -183,40 +179,35 @@ impl<F: Frame> Pipeline<F> {
         self.snapshot = Some(snapshot);
     }
 
+    /// Stage 1 for a whole burst: every frame's tuple, and all cache lines under way that the next stage will want. On its own, so that the compiler has all
+    /// registers for it.
+    #[inline(never)]
+    fn look_up(&self, snapshot: &Snapshot, arrival: &Arrival, frames: &[F], staged: &mut [Staged]) {
+        for (frame, stage) in frames.iter().zip(&mut *staged) {
+            self.parse(snapshot, arrival, frame, stage);
+            self.table.prefetch_index(stage.hash);
+        }
+        for stage in &mut staged[..frames.len()] {
+            stage.candidate = self.table.prefetch_connection(stage.hash);
+        }
+    }
+
     /// Stage 1: whose is it? Ends with the hash of the tuple, where there is one.
     #[inline(always)]
-    fn parse(&self, snapshot: &Snapshot, port: PortIndex, frame: &F, staged: &mut Staged) {
+    fn parse(&self, snapshot: &Snapshot, arrival: &Arrival, frame: &F, staged: &mut Staged) {
         staged.hash = 0;
-        staged.parsed = match self.link(snapshot, port, frame) {
+        let bytes = frame.head();
+        staged.parsed = match link(snapshot, arrival, bytes) {
             Err(reason) => Parsed::Drop(reason),
             Ok((link, interface)) => {
                 staged.interface = interface;
-                let may_be_partial = snapshot.interfaces.has_partial_checksums(port);
-                parse::network(frame, link, may_be_partial, &mut staged.packet)
+                let packet = &mut staged.packet;
+                parse::network(bytes, frame.total_length(), link, arrival.may_be_partial, packet)
             }
         };
         if matches!(staged.parsed, Parsed::Packet) {
             staged.hash = self.table.hash(&staged.packet.key);
         }
-    }
-
-    /// Whether the frame was sent to us, and on which interface.
-    #[inline]
-    fn link(
-        &self,
-        snapshot: &Snapshot,
-        port: PortIndex,
-        frame: &F,
-    ) -> Result<(parse::Link, InterfaceIndex), DropReason> {
-        let bytes = frame.head();
-        let link = parse::link(bytes)?;
-        let interfaces = &snapshot.interfaces;
-        let interface = interfaces.find(port, link.vlan).ok_or(DropReason::UnknownVlan)?;
-        let destination = ethernet::destination(bytes);
-        if destination != interfaces.get(interface).mac && !ethernet::is_group(&destination) {
-            return Err(DropReason::OtherMac);
-        }
-        Ok((link, interface))
     }
 
     /// Stage 2: what is to be done with it.
@@ -225,9 +216,9 @@ impl<F: Frame> Pipeline<F> {
         let packet = &mut staged.packet;
         match staged.parsed {
             Parsed::Packet if packet.fragment.is_some() => self.fragment(context, frame, packet),
-            Parsed::Packet => self.packet(context, frame, packet, staged.hash),
+            Parsed::Packet => self.packet(context, frame, packet, staged.hash, staged.candidate),
             Parsed::Icmp => self.icmp(context, frame, packet),
-            Parsed::ArpRequest(at) => answer::arp(context, frame, at),
+            Parsed::ArpRequest(at) => answer::arp(context, frame, usize::from(at)),
             Parsed::Solicitation => answer::solicitation(context, frame, packet),
             Parsed::Group => Self::to_group(context),
             Parsed::IcmpFragment => Self::icmp_fragment(context, packet),
@@ -238,8 +229,15 @@ impl<F: Frame> Pipeline<F> {
 
     /// A TCP, UDP or SCTP packet whose ports are known.
     #[inline(always)]
-    fn packet(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet, hash: u64) -> Outcome {
-        match self.table.find(hash, &packet.key) {
+    fn packet(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &mut Packet,
+        hash: u64,
+        candidate: Reference,
+    ) -> Outcome {
+        match self.table.find_likely(candidate, hash, &packet.key) {
             Some((index, false)) if !self.is_reused(packet, index) => self.inbound(context, frame, packet, index),
             Some((index, true)) => self.outbound(context, frame, packet, index),
             Some((index, false)) => self.open(context, frame, packet, Some(index)),
@@ -250,15 +248,8 @@ impl<F: Frame> Pipeline<F> {
     /// No connection here: a new one, another worker's, or none of ours.
     fn miss(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
         let owned = context.snapshot.interfaces.owned(&packet.key.destination);
-        // Who owns it: for a client's packet and a NAT server's reply the client's address and port decide, for a FullNAT server's reply the local port.
-        let owner = match owned {
-            Some(OwnedAddress::Virtual) => self.owner_of_client(&packet.key.source, packet.key.source_port),
-            Some(OwnedAddress::Local) => self.owner_of_local_port(packet.key.destination_port),
-            None => self.owner_of_client(&packet.key.destination, packet.key.destination_port),
-        };
-        if owner != self.settings.worker && (owned.is_some() || context.snapshot.services.is_server(&packet.key.source))
-        {
-            return self.redirect(context.origin, packet, owner);
+        if let Some(worker) = self.whom_to_ask(context, &packet.key, packet.fragment.is_some()) {
+            return self.redirect(context.origin, packet, worker);
         }
         if let Some(outcome) = Self::leave_to_kernel(context, frame, packet) {
             return outcome;
@@ -321,4 +312,22 @@ impl<F: Frame> Pipeline<F> {
     pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshot.as_ref()
     }
+}
+
+/// Whether the frame was sent to us, and on which interface.
+#[inline(always)]
+fn link(snapshot: &Snapshot, arrival: &Arrival, bytes: &[u8]) -> Result<(parse::Link, InterfaceIndex), DropReason> {
+    let link = parse::link(bytes)?;
+    let (interface, mac) = match link.vlan {
+        None => arrival.untagged,
+        Some(_) => {
+            let tagged = snapshot.interfaces.find(arrival.port, link.vlan);
+            tagged.map(|index| (index, snapshot.interfaces.get(index).mac.into()))
+        }
+    }
+    .ok_or(DropReason::UnknownVlan)?;
+    if !ethernet::is_to(bytes, mac) && !ethernet::is_group(&ethernet::destination(bytes)) {
+        return Err(DropReason::OtherMac);
+    }
+    Ok((link, interface))
 }

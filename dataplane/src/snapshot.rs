@@ -25,11 +25,18 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// State timeouts.
     pub timeouts: Timeouts,
+    /// The director does not answer for its virtual addresses: another one should get their traffic. What arrives all the same is balanced.
+    pub has_given_up: bool,
     /// What is the kernel's, where all frames come to the workers; none: something in front of them has kept that back.
     pub kernel: Option<Arc<KernelSide>>,
 }
 
 impl Snapshot {
+    /// Whether the director keeps to itself that it has this address.
+    pub fn gives_up(&self, address: &Address) -> bool {
+        self.has_given_up && self.interfaces.owned(address) == Some(OwnedAddress::Virtual)
+    }
+
     /// Whether the director answers who asks for the link-layer address of this one. Where the kernel holds it too and sees the question, the kernel does.
     #[inline]
     pub fn answers_for(&self, address: &Address) -> bool {
@@ -237,7 +244,7 @@ pub struct NextHop {
     pub mtu: u16,
     /// Destination, source, tag if any, and a place for the type.
     header: [u8; ethernet::HEADER + ethernet::TAG],
-    header_length: u8,
+    is_tagged: bool,
     /// Source address for the director's own packets on this way (outer tunnel headers, ICMP), if there is one.
     pub source_v4: Address,
     /// The same for IPv6.
@@ -250,18 +257,16 @@ impl NextHop {
         let mut header = [0; ethernet::HEADER + ethernet::TAG];
         header[..6].copy_from_slice(&destination);
         header[6..12].copy_from_slice(&interface.mac);
-        let mut header_length = ethernet::HEADER;
         if let Some(vlan) = interface.vlan {
             header[12..14].copy_from_slice(&ethernet::VLAN.to_be_bytes());
             header[14..16].copy_from_slice(&vlan.to_be_bytes());
-            header_length += ethernet::TAG;
         }
         NextHop {
             port: interface.port,
             interface: index,
             mtu: mtu.min(interface.mtu),
             header,
-            header_length: header_length as u8,
+            is_tagged: interface.vlan.is_some(),
             source_v4: interface.address_v4.unwrap_or(Address::UNSPECIFIED),
             source_v6: interface.address_v6.unwrap_or(Address::UNSPECIFIED),
         }
@@ -269,9 +274,27 @@ impl NextHop {
 
     /// The link-layer header with its last two bytes (the type) still to be written.
     #[inline(always)]
-    pub fn link_header(&self) -> &[u8] {
-        &self.header[..usize::from(self.header_length)]
+    pub fn link_header(&self) -> LinkHeader<'_> {
+        if self.is_tagged {
+            return LinkHeader::Tagged(&self.header);
+        }
+        let [untagged @ .., _, _, _, _] = &self.header;
+        LinkHeader::Untagged(untagged)
     }
+
+    /// The neighbour's link-layer address.
+    pub fn mac(&self) -> Mac {
+        ethernet::destination(&self.header)
+    }
+}
+
+/// See [`NextHop::link_header`]. By length, so that copying it takes a few instructions and no call.
+#[derive(Clone, Copy, Debug)]
+pub enum LinkHeader<'a> {
+    /// With a VLAN tag.
+    Tagged(&'a [u8; ethernet::HEADER + ethernet::TAG]),
+    /// Without.
+    Untagged(&'a [u8; ethernet::HEADER]),
 }
 
 /// Where packets for a prefix go.

@@ -12,11 +12,13 @@ use ulvs_dataplane::parse;
 use ulvs_dataplane::pipeline::{Pipeline, Redirected, SPARE_FRAMES, Settings};
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
+    ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
 };
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 
 /// Any bytes, in one segment or several: never a panic, and what is accepted lies within the frame.
@@ -30,7 +32,7 @@ pub fn parse(data: &[u8]) {
     };
     let Ok(link) = parse::link(frame.head()) else { return };
     let mut packet = parse::Packet::EMPTY;
-    let parsed = parse::network(&frame, link, shape & 1 == 1, &mut packet);
+    let parsed = parse::network(frame.head(), frame.total_length(), link, shape & 1 == 1, &mut packet);
     if matches!(parsed, parse::Parsed::Packet | parse::Parsed::Icmp) {
         assert!(packet.ip + packet.ip_length <= frame.total_length());
         assert!(packet.transport <= frame.head().len() && packet.transport >= packet.ip);
@@ -145,6 +147,7 @@ fn service(number: u32, revision: u64, choice: u16) -> Service {
         scheduler,
         scheduler_flags: SchedulerFlags::default(),
         scheduler_table: compile_table(scheduler, &servers).expect("two servers"),
+        ownership: Ownership::after(None, &servers),
         servers,
         client_address: [ClientAddress::Hidden, ClientAddress::Toa, ClientAddress::ProxyV2]
             [usize::from(choice >> 4) % 3],
@@ -351,7 +354,7 @@ impl Director {
         let pipeline = |worker: u8| {
             let settings = Settings {
                 worker,
-                workers,
+                steering: Steering::new(workers, []),
                 connections: 16,
                 service_limit: 8,
                 server_limit: 16,

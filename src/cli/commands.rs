@@ -2,10 +2,11 @@
 
 mod show;
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
@@ -14,7 +15,7 @@ use ulvs_control::api::views::{ConnectionView, ServiceView};
 use ulvs_control::api::{Client, ClientError};
 
 use super::doctor::Doctor;
-use super::{PROGRAM, default_socket, ipvsadm};
+use super::{PROGRAM, default_socket, ipvsadm, proc};
 use show::Shown;
 
 /// The director refused, or something failed.
@@ -24,7 +25,7 @@ const STATUS_UNREACHABLE: u8 = 3;
 /// What was asked for does not exist.
 const STATUS_NOT_FOUND: u8 = 4;
 
-/// Shows what a running ulvsd does.
+/// Shows what a running ulvsd does, and changes it.
 ///
 /// Exit status: 0 done, 1 refused or failed, 2 wrong command line, 3 ulvsd cannot be reached, 4 not found.
 #[derive(Debug, Parser)]
@@ -49,6 +50,17 @@ enum Command {
     Workers(Output),
     /// The director: version, generation, ports
     Status(Output),
+    /// Writes the running configuration, with what was changed on the command line, as a configuration file
+    Save {
+        /// The file, replaced as a whole [default: standard output]
+        file: Option<PathBuf>,
+    },
+    /// What a kernel director shows in /proc/net, in the kernel's layout
+    Proc {
+        /// Which file
+        #[arg(value_enum)]
+        file: proc::File,
+    },
     /// What is right and wrong with this box, and what to run; needs no director. Exit status 1 if something is wrong
     Doctor(Doctor),
     /// ipvsadm's own command line and output, for scripts (also under the name ipvsadm)
@@ -110,6 +122,8 @@ enum Failure {
     Client(ClientError),
     /// What was asked for does not exist.
     NotFound(String),
+    /// A file cannot be written.
+    File(String),
 }
 
 impl From<io::Error> for Failure {
@@ -133,7 +147,7 @@ impl Failure {
                 ..
             })
             | Failure::NotFound(_) => STATUS_NOT_FOUND,
-            Failure::Client(_) | Failure::Output(_) => STATUS_FAILED,
+            Failure::Client(_) | Failure::Output(_) | Failure::File(_) => STATUS_FAILED,
         }
     }
 }
@@ -143,7 +157,7 @@ impl Ulvs {
     pub fn run(self, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
         let socket = self.socket.unwrap_or_else(default_socket);
         if let Command::Ipvsadm { arguments } = self.command {
-            return ipvsadm::run("ipvsadm", arguments, &socket, out, err);
+            return ipvsadm::run("ipvsadm", arguments, &socket, &mut io::stdin().lock(), out, err);
         }
         if let Command::Doctor(doctor) = self.command {
             return doctor.run(socket, out);
@@ -156,7 +170,7 @@ impl Ulvs {
         let sentence = match failure {
             Failure::Output(error) => return Err(error),
             Failure::Client(error) => error.to_string(),
-            Failure::NotFound(sentence) => sentence,
+            Failure::NotFound(sentence) | Failure::File(sentence) => sentence,
         };
         out.flush()?;
         writeln!(err, "ulvs: {sentence}")?;
@@ -172,6 +186,8 @@ impl Command {
             Command::Counters(arguments) => counters(&arguments, client, out),
             Command::Workers(output) => print(&client.workers()?, "workers", &output, out),
             Command::Status(output) => print(&client.director()?, "director", &output, out),
+            Command::Save { file } => save(file.as_deref(), client, out),
+            Command::Proc { file } => Ok(out.write_all(proc::text(file, client)?.as_bytes())?),
             // Dealt with before a connection is made.
             Command::Doctor(_) | Command::Ipvsadm { .. } => Ok(()),
         }
@@ -190,6 +206,18 @@ fn print<T: Shown + serde::Serialize>(
         return Ok(writeln!(out)?);
     }
     Ok(out.write_all(shown.text().as_bytes())?)
+}
+
+/// A file is replaced as a whole: whoever reads it meanwhile sees the old one or the new one.
+fn save(file: Option<&Path>, client: &mut Client, out: &mut impl Write) -> Result<(), Failure> {
+    let text = client.configuration()?;
+    let Some(file) = file else {
+        return Ok(out.write_all(text.as_bytes())?);
+    };
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".new");
+    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, file));
+    written.map_err(|error| Failure::File(format!("cannot write {}: {error}", file.display())))
 }
 
 fn services(arguments: &Services, client: &mut Client, out: &mut impl Write) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 mod commands;
 mod doctor;
 pub mod ipvsadm;
+mod proc;
 mod table;
 
 use std::ffi::OsString;
@@ -31,7 +32,14 @@ pub fn main() -> ExitCode {
                 .skip(1)
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
-            ipvsadm::run(&program, words, &default_socket(), &mut out, &mut io::stderr())
+            ipvsadm::run(
+                &program,
+                words,
+                &default_socket(),
+                &mut io::stdin().lock(),
+                &mut out,
+                &mut io::stderr(),
+            )
         }
         // clap prints its own messages and exits, with 2 for a wrong command line.
         None => Ulvs::parse_from(arguments).run(&mut out, &mut io::stderr()),

@@ -1,14 +1,19 @@
-//! A director that has two services and a few thousand connections.
+//! A director that has two services and a few thousand connections; or one that starts with a configuration and takes changes.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use ulvs_control::api::protocol::{ConnectionFilter, ConnectionsPage, Cursor, ServiceSelector};
+use ulvs_control::api::changes::{Change, ChangesOutcome};
+use ulvs_control::api::protocol::{ConnectionFilter, ConnectionsPage, Cursor, ErrorCode, ServiceSelector};
 use ulvs_control::api::views::*;
-use ulvs_control::api::{Answer, Backend, Server};
+use ulvs_control::api::{Answer, Backend, Refusal, Server};
+use ulvs_control::change::apply;
+use ulvs_control::config::{self, Config, RealServer, VirtualService};
+use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, TunnelType};
 
 /// A director's API on a thread of its own, until it is dropped.
 pub struct Running {
@@ -22,7 +27,16 @@ impl Running {
         Running::start_for_group(None)
     }
 
+    /// One that takes changes.
+    pub fn start_with(config: Config) -> Running {
+        Running::start_director(None, move || Changing(RefCell::new(config)))
+    }
+
     pub fn start_for_group(group: Option<String>) -> Running {
+        Running::start_director(group, || Director)
+    }
+
+    fn start_director<B: Backend>(group: Option<String>, director: impl FnOnce() -> B + Send + 'static) -> Running {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("ulvs.sock");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -39,7 +53,7 @@ impl Running {
                     // Dropping the other end stops the server too.
                     let _ = stopped.await;
                 };
-                server.run(&Director, shutdown).await;
+                server.run(&director(), shutdown).await;
             });
         });
         is_bound.recv().unwrap();
@@ -84,6 +98,8 @@ fn service(name: &str, protocol: Protocol, port: u16, servers: Vec<ServerView>) 
         persistence_engine: None,
         one_packet: false,
         client_address: ClientAddress::Toa,
+        local_addresses: Vec::new(),
+        origin: Origin::File,
         totals: Traffic {
             connections: 3,
             packets_in: 30,
@@ -117,6 +133,7 @@ fn server(last: u8, method: Method) -> ServerView {
             bytes_out: 2000,
         },
         rates: None,
+        origin: Origin::File,
         next_hop: Some(NextHopView {
             resolved: true,
             address: None,
@@ -160,6 +177,7 @@ impl Backend for Director {
             generation: 5,
             uptime_seconds: 3 * 86_400 + 3_723,
             connection_table_size: 65_536,
+            given_up: None,
             ports: vec![PortView {
                 name: "eth0".into(),
                 mode: "af_xdp, copy".into(),
@@ -223,6 +241,7 @@ impl Backend for Director {
             frames_free: 4000,
             frames_total: 4096,
             table_full: 0,
+            stuck_milliseconds: (index == 1).then_some(2345),
         };
         Ok(vec![worker(0), worker(1)])
     }
@@ -232,6 +251,150 @@ impl Backend for Director {
             tcp_seconds: 900,
             tcp_fin_seconds: 120,
             udp_seconds: 300,
+        })
+    }
+
+    async fn totals(&self) -> Answer<TotalsView> {
+        Ok(TotalsView::default())
+    }
+
+    async fn configuration(&self) -> Answer<String> {
+        Err(not_here())
+    }
+
+    async fn change(&self, _: Vec<Change>, _: bool) -> Answer<ChangesOutcome> {
+        Err(not_here())
+    }
+}
+
+fn not_here() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "this director only shows itself")
+}
+
+/// A director of a configuration, without workers: what it is changed to is in force at once.
+struct Changing(RefCell<Config>);
+
+impl Changing {
+    fn view(&self, listed: &VirtualService) -> ServiceView {
+        let config = self.0.borrow();
+        let pool = listed.local_pool.as_deref().and_then(|name| config.local_pool(name));
+        let flags = config::scheduler_flag_names(listed.scheduler, listed.scheduler_flags);
+        let protocol = match listed.protocol {
+            config::Protocol::Tcp => Protocol::Tcp,
+            config::Protocol::Udp => Protocol::Udp,
+            config::Protocol::Sctp => Protocol::Sctp,
+        };
+        ServiceView {
+            address: listed.address.into(),
+            scheduler: listed.scheduler.name().into(),
+            scheduler_flags: flags.into_iter().map(str::to_owned).collect(),
+            local_addresses: pool
+                .iter()
+                .flat_map(|pool| &pool.addresses)
+                .map(|own| (*own).into())
+                .collect(),
+            origin: listed.origin,
+            totals: Traffic::default(),
+            rates: Some(Rates::default()),
+            ..service(
+                &listed.name,
+                protocol,
+                listed.port,
+                listed.servers.iter().rev().map(changed_server).collect(),
+            )
+        }
+    }
+}
+
+fn changed_server(listed: &RealServer) -> ServerView {
+    let method = match listed.method {
+        ForwardingMethod::Nat => Method::Nat,
+        ForwardingMethod::DirectRouting => Method::Dr,
+        ForwardingMethod::Tunnel => Method::Tun,
+        ForwardingMethod::FullNat => Method::Fullnat,
+    };
+    ServerView {
+        address: listed.address.into(),
+        port: listed.port,
+        tunnel: (method == Method::Tun).then(|| tunnel_view(listed.tunnel)),
+        weight: listed.weight,
+        upper_threshold: listed.upper_threshold,
+        lower_threshold: listed.lower_threshold,
+        active: 0,
+        inactive: 0,
+        origin: listed.origin,
+        totals: Traffic::default(),
+        ..server(0, method)
+    }
+}
+
+fn tunnel_view(tunnel: TunnelType) -> TunnelView {
+    let of = |kind, port, checksum| TunnelView { kind, port, checksum };
+    match tunnel {
+        TunnelType::Ipip => of(TunnelKind::Ipip, 0, TunnelChecksum::None),
+        TunnelType::Gue { port, checksum } => of(
+            TunnelKind::Gue,
+            port,
+            match checksum {
+                GueChecksum::None => TunnelChecksum::None,
+                GueChecksum::Full => TunnelChecksum::Full,
+                GueChecksum::Remote => TunnelChecksum::Remote,
+            },
+        ),
+        TunnelType::Gre { checksum: true } => of(TunnelKind::Gre, 0, TunnelChecksum::Full),
+        TunnelType::Gre { checksum: false } => of(TunnelKind::Gre, 0, TunnelChecksum::None),
+    }
+}
+
+impl Backend for Changing {
+    async fn director(&self) -> Answer<DirectorView> {
+        Director.director().await
+    }
+
+    async fn services(&self, selector: Option<&ServiceSelector>) -> Answer<Vec<ServiceView>> {
+        let listed = self.0.borrow().services.clone();
+        let mut services: Vec<_> = listed.iter().map(|listed| self.view(listed)).collect();
+        services.retain(|service| selector.is_none_or(|selector| selector.matches(service)));
+        Ok(services)
+    }
+
+    async fn connections(&self, _: &ConnectionFilter, _: Option<Cursor>, _: u32) -> Answer<ConnectionsPage> {
+        Ok(ConnectionsPage::default())
+    }
+
+    async fn counters(&self) -> Answer<Vec<CounterView>> {
+        Ok(Vec::new())
+    }
+
+    async fn workers(&self) -> Answer<Vec<WorkerView>> {
+        Ok(Vec::new())
+    }
+
+    async fn timeouts(&self) -> Answer<TimeoutsView> {
+        let timeouts = self.0.borrow().timeouts;
+        Ok(TimeoutsView {
+            tcp_seconds: timeouts.tcp.as_secs(),
+            tcp_fin_seconds: timeouts.tcp_fin.as_secs(),
+            udp_seconds: timeouts.udp.as_secs(),
+        })
+    }
+
+    async fn totals(&self) -> Answer<TotalsView> {
+        Ok(TotalsView::default())
+    }
+
+    async fn configuration(&self) -> Answer<String> {
+        Ok(config::to_toml(&self.0.borrow()))
+    }
+
+    async fn change(&self, changes: Vec<Change>, atomic: bool) -> Answer<ChangesOutcome> {
+        let applied = apply(&self.0.borrow(), &changes, atomic);
+        if let Some(config) = applied.config {
+            *self.0.borrow_mut() = config;
+        }
+        Ok(ChangesOutcome {
+            generation: 1,
+            failures: applied.failures,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The command line end to end: the real `ulvs` against a director's API on a socket in a temporary directory.
 
+mod changes;
 mod director;
 mod doctor;
 mod ipvsadm;

@@ -23,9 +23,9 @@ fn services_are_shown_to_people_and_programs() {
         "\
 web: tcp 192.0.2.1:80, wlc
   3 connections, 30 packets (3000 bytes) in, 20 packets (2000 bytes) out
-  SERVER       METHOD   WEIGHT  ACTIVE  INACTIVE  CONNECTIONS  PACKETS IN  PACKETS OUT  BYTES IN  BYTES OUT  NEXT HOP
-  10.0.0.2:80  dr            1       1         2            3          30           20      3000       2000  02:00:00:00:00:07 on eth1
-  10.0.0.1:80  fullnat       1       1         2            3          30           20      3000       2000  02:00:00:00:00:07 on eth1
+  SERVER       METHOD   WEIGHT  ACTIVE  INACTIVE  CONNECTIONS  PACKETS IN  PACKETS OUT  BYTES IN  BYTES OUT  ORIGIN  NEXT HOP
+  10.0.0.2:80  dr            1       1         2            3          30           20      3000       2000  file    02:00:00:00:00:07 on eth1
+  10.0.0.1:80  fullnat       1       1         2            3          30           20      3000       2000  file    02:00:00:00:00:07 on eth1
 
 dns: udp 192.0.2.1:53, wlc
   3 connections, 30 packets (3000 bytes) in, 20 packets (2000 bytes) out
@@ -86,8 +86,9 @@ fn workers_and_status_are_shown() {
     let running = Running::start();
     assert_eq!(
         output(&running, &["workers"]).lines().nth(1).unwrap(),
-        "     0     2  25.0%         1500     65536           0        10            9        1          4000     4096           5"
+        "     0     2  ok               25.0%         1500     65536           0        10            9        1          4000     4096           5"
     );
+    assert!(output(&running, &["workers"]).contains("     1     3  stuck for 2.3 s  25.0%"));
     assert_eq!(json(&running, &["workers", "--json"])["workers"][1]["core"], 3);
     assert_eq!(
         output(&running, &["status"]),

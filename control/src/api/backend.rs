@@ -3,8 +3,9 @@
 use std::fmt;
 use std::future::Future;
 
+use super::changes::{Change, ChangesOutcome};
 use super::protocol::{ConnectionFilter, ConnectionsPage, Cursor, ErrorCode, ServiceSelector};
-use super::views::{CounterView, DirectorView, ServiceView, TimeoutsView, WorkerView};
+use super::views::{CounterView, DirectorView, ServiceView, TimeoutsView, TotalsView, WorkerView};
 
 /// Why a backend does not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,4 +64,13 @@ pub trait Backend {
 
     /// The protocol timeouts.
     fn timeouts(&self) -> impl Future<Output = Answer<TimeoutsView>>;
+
+    /// Traffic of all services together.
+    fn totals(&self) -> impl Future<Output = Answer<TotalsView>>;
+
+    /// The running configuration as the text of a configuration file.
+    fn configuration(&self) -> impl Future<Output = Answer<String>>;
+
+    /// Makes all changes that can be made (with `atomic` all or none), as one new configuration. Ready when all workers work by it.
+    fn change(&self, changes: Vec<Change>, atomic: bool) -> impl Future<Output = Answer<ChangesOutcome>>;
 }

@@ -11,12 +11,13 @@ use std::time::Duration;
 use nix::unistd::{Gid, Group};
 use thiserror::Error;
 
+use super::changes::{CHANGES_PER_REQUEST, Change, ChangesOutcome};
 use super::frame::{self, FrameError};
 use super::paging;
 use super::protocol::{
     ConnectionFilter, ConnectionsPage, Cursor, ErrorCode, PROTOCOL_VERSION, Request, Response, ServiceSelector,
 };
-use super::views::{ConnectionView, CounterView, DirectorView, ServiceView, TimeoutsView, WorkerView};
+use super::views::{ConnectionView, CounterView, DirectorView, ServiceView, TimeoutsView, TotalsView, WorkerView};
 
 /// How long the director may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
@@ -235,6 +236,58 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Traffic of all services together.
+    pub fn totals(&mut self) -> Result<TotalsView, ClientError> {
+        match self.ask(&Request::Totals)? {
+            Response::Totals(totals) => Ok(totals),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The running configuration as the text of a configuration file.
+    pub fn configuration(&mut self) -> Result<String, ClientError> {
+        let mut text = String::new();
+        let mut cursor = None;
+        loop {
+            match self.ask(&Request::Configuration { cursor })? {
+                Response::Configuration(page) => {
+                    text += &page.text;
+                    cursor = page.next;
+                }
+                other => return Err(unexpected(&other)),
+            }
+            if cursor.is_none() {
+                return Ok(text);
+            }
+        }
+    }
+
+    /// Changes services: all together take effect at once, whatever their number, and when this returns all workers work by them.
+    pub fn change(&mut self, changes: &[Change], atomic: bool) -> Result<ChangesOutcome, ClientError> {
+        let mut parts: Vec<&[Change]> = changes.chunks(CHANGES_PER_REQUEST).collect();
+        let last = parts.pop().unwrap_or_default();
+        for part in parts {
+            match self.ask(&change_request(part, atomic, true))? {
+                Response::Noted { .. } => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+        match self.ask(&change_request(last, atomic, false))? {
+            Response::Changed(outcome) => Ok(outcome),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn change_request(changes: &[Change], atomic: bool, more: bool) -> Request {
+    Request::Change {
+        changes: changes.to_vec(),
+        atomic,
+        more,
+    }
+}
+
 fn connect_error(path: &Path, source: io::Error) -> ClientError {
     let path = path.to_owned();
     if source.kind() != io::ErrorKind::PermissionDenied {
@@ -258,6 +311,10 @@ fn unexpected(response: &Response) -> ClientError {
         Response::Counters { .. } => "counters",
         Response::Workers { .. } => "workers",
         Response::Timeouts(_) => "timeouts",
+        Response::Totals(_) => "totals",
+        Response::Configuration(_) => "configuration",
+        Response::Noted { .. } => "noted",
+        Response::Changed(_) => "changed",
         Response::Error { .. } => "error",
     };
     ClientError::Broken(format!("it answered another question ('{name}')"))

@@ -1,9 +1,10 @@
 //! How `ulvs` (and `ipvsadm`) talk to a running `ulvsd`: length-prefixed JSON frames over a Unix socket.
 //!
-//! [`views`] are the neutral structs that both sides share, [`protocol`] says what is asked and answered, [`frame`] how it stands on the
+//! [`views`] are the neutral structs that both sides share, [`changes`] what can be changed, [`protocol`] says what is asked and answered, [`frame`] how it stands on the
 //! wire, [`server`] is the director's end (it asks a [`Backend`]), [`client`] the command line's.
 
 pub mod backend;
+pub mod changes;
 pub mod client;
 pub mod frame;
 mod paging;

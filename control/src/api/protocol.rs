@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::views::{ConnectionView, CounterView, DirectorView, Protocol, ServiceView, TimeoutsView, WorkerView};
+use super::changes::{Change, ChangesOutcome};
+use super::views::{
+    ConnectionView, CounterView, DirectorView, Protocol, ServiceView, TimeoutsView, TotalsView, WorkerView,
+};
 
 /// Version of this protocol. It changes when an old client or director would misread a message; new requests and new optional fields do
 /// not change it (an unknown request is answered with [`ErrorCode::UnknownRequest`]).
@@ -58,6 +61,26 @@ pub enum Request {
     Workers,
     /// The timeouts of `ipvsadm -L --timeout`.
     Timeouts,
+    /// Traffic of all services together.
+    Totals,
+    /// The running configuration as a configuration file.
+    Configuration {
+        /// The next page of an answer to an earlier request on the same connection.
+        #[serde(default)]
+        cursor: Option<Cursor>,
+    },
+    /// Changes services. They take effect together, with the last request of the transaction; the answer comes when all workers work by
+    /// them. A connection that ends before leaves everything as it was.
+    Change {
+        /// In order; at most [`CHANGES_PER_REQUEST`](super::changes::CHANGES_PER_REQUEST).
+        changes: Vec<Change>,
+        /// All of the transaction or nothing. Otherwise each change that can be made is made.
+        #[serde(default)]
+        atomic: bool,
+        /// More of this transaction follows in the next request.
+        #[serde(default)]
+        more: bool,
+    },
 }
 
 /// Where a list goes on. What the numbers mean is the business of who gave the cursor out.
@@ -181,6 +204,17 @@ pub enum Response {
     },
     /// To [`Request::Timeouts`].
     Timeouts(TimeoutsView),
+    /// To [`Request::Totals`].
+    Totals(TotalsView),
+    /// To [`Request::Configuration`].
+    Configuration(TextPage),
+    /// To a [`Request::Change`] after which more follows.
+    Noted {
+        /// Changes of this transaction so far.
+        changes: u64,
+    },
+    /// To the last [`Request::Change`] of a transaction.
+    Changed(ChangesOutcome),
     /// To any request that was not answered otherwise.
     Error {
         /// What kind of error, for programs.
@@ -211,6 +245,15 @@ pub struct ConnectionsPage {
     pub next: Option<Cursor>,
 }
 
+/// A part of a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextPage {
+    /// The part.
+    pub text: String,
+    /// The next page, if there is one.
+    pub next: Option<Cursor>,
+}
+
 /// Kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -225,6 +268,14 @@ pub enum ErrorCode {
     NotPermitted,
     /// What was asked for does not exist.
     NotFound,
+    /// What should be added is there already.
+    AlreadyExists,
+    /// A value, or what values mean together, cannot be.
+    Invalid,
+    /// A limit of the director is reached.
+    NoRoom,
+    /// This director cannot do that yet.
+    NotSupported,
     /// The cursor does not belong to an answer that is still held.
     StaleCursor,
     /// Too many clients at once.

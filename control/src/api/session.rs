@@ -8,15 +8,20 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::backend::{Backend, Refusal};
+use super::changes::{CHANGES_PER_REQUEST, CHANGES_PER_TRANSACTION, Change};
 use super::frame::{self, FrameError, LENGTH_BYTES};
 use super::paging;
 use super::protocol::{
     CONNECTIONS_PER_PAGE, Cursor, ErrorCode, PROTOCOL_VERSION, Request, Response, ServiceSelector, ServicesPage,
+    TextPage,
 };
 use super::server::Limits;
 
 /// The version that clients and operators are told.
 const DIRECTOR_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Bytes of text in a page: JSON needs up to six bytes for one, and the whole must fit a frame.
+const TEXT_PER_PAGE: usize = frame::MAX_FRAME / 8;
 
 /// One client's connection.
 pub(super) struct Session<'a, B> {
@@ -27,6 +32,11 @@ pub(super) struct Session<'a, B> {
     /// The pages of the last list of services, and its number, which its cursors carry.
     services: Vec<ServicesPage>,
     services_number: u64,
+    /// The last configuration that was asked for, and how often one was.
+    configuration: String,
+    configuration_number: u64,
+    /// The transaction whose last request has not come yet.
+    changes: Vec<Change>,
 }
 
 impl From<Refusal> for Response {
@@ -55,6 +65,9 @@ impl<'a, B: Backend> Session<'a, B> {
             greeted: false,
             services: Vec::new(),
             services_number: 0,
+            configuration: String::new(),
+            configuration_number: 0,
+            changes: Vec::new(),
         }
     }
 
@@ -171,6 +184,9 @@ impl<'a, B: Backend> Session<'a, B> {
                 workers: backend.workers().await?,
             },
             Request::Timeouts => Response::Timeouts(backend.timeouts().await?),
+            Request::Totals => Response::Totals(backend.totals().await?),
+            Request::Configuration { cursor } => Response::Configuration(self.configuration(cursor).await?),
+            Request::Change { changes, atomic, more } => self.change(changes, atomic, more).await?,
         })
     }
 
@@ -197,6 +213,57 @@ impl<'a, B: Backend> Session<'a, B> {
         self.next_services_page()
     }
 
+    /// As with services: one state of the director, held until its last page is fetched.
+    async fn configuration(&mut self, cursor: Option<Cursor>) -> Result<TextPage, Refusal> {
+        let start = match cursor {
+            None => {
+                self.configuration = self.backend.configuration().await?;
+                self.configuration_number += 1;
+                0
+            }
+            Some(cursor) if cursor.part == self.configuration_number => {
+                usize::try_from(cursor.position).unwrap_or(usize::MAX)
+            }
+            Some(_) => return Err(stale()),
+        };
+        let rest = self.configuration.get(start..).ok_or_else(stale)?;
+        let mut length = rest.len().min(TEXT_PER_PAGE);
+        while !rest.is_char_boundary(length) {
+            length -= 1;
+        }
+        let next = start + length;
+        Ok(TextPage {
+            text: rest[..length].to_owned(),
+            next: (next < self.configuration.len()).then_some(Cursor {
+                part: self.configuration_number,
+                position: next as u64,
+            }),
+        })
+    }
+
+    /// Collects a transaction, and has it made when its last request is there.
+    async fn change(&mut self, changes: Vec<Change>, atomic: bool, more: bool) -> Result<Response, Refusal> {
+        if changes.len() > CHANGES_PER_REQUEST {
+            self.changes.clear();
+            let message = format!("a request takes at most {CHANGES_PER_REQUEST} changes");
+            return Err(Refusal::new(ErrorCode::BadRequest, message));
+        }
+        if self.changes.len() + changes.len() > CHANGES_PER_TRANSACTION {
+            self.changes = Vec::new();
+            let message =
+                format!("a transaction takes at most {CHANGES_PER_TRANSACTION} changes; nothing of this one was made");
+            return Err(Refusal::new(ErrorCode::TooLong, message));
+        }
+        self.changes.extend(changes);
+        if more {
+            return Ok(Response::Noted {
+                changes: self.changes.len() as u64,
+            });
+        }
+        let changes = std::mem::take(&mut self.changes);
+        Ok(Response::Changed(self.backend.change(changes, atomic).await?))
+    }
+
     /// Pages are held last one first; a cursor's position is how many are left.
     fn next_services_page(&mut self) -> Result<ServicesPage, Refusal> {
         let mut page = self.services.pop().ok_or_else(stale)?;
@@ -212,7 +279,7 @@ impl<'a, B: Backend> Session<'a, B> {
 fn stale() -> Refusal {
     Refusal::new(
         ErrorCode::StaleCursor,
-        "this list of services is no longer held; ask for it again from the start",
+        "this answer is no longer held; ask for it again from the start",
     )
 }
 

@@ -1,5 +1,6 @@
 //! The server against clients of every kind, over real sockets in a temporary directory.
 
+mod changes;
 mod fake;
 mod hostile;
 mod paging;

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::origin::Origin;
+
 /// The balanced protocols, and what connection templates are listed under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -110,6 +112,28 @@ pub struct Traffic {
     pub bytes_out: u64,
 }
 
+impl Traffic {
+    /// Both together.
+    pub fn plus(&self, other: &Traffic) -> Traffic {
+        self.with(other, u64::saturating_add)
+    }
+
+    /// What came since `earlier`.
+    pub fn since(&self, earlier: &Traffic) -> Traffic {
+        self.with(earlier, u64::saturating_sub)
+    }
+
+    fn with(&self, other: &Traffic, each: fn(u64, u64) -> u64) -> Traffic {
+        Traffic {
+            connections: each(self.connections, other.connections),
+            packets_in: each(self.packets_in, other.packets_in),
+            packets_out: each(self.packets_out, other.packets_out),
+            bytes_in: each(self.bytes_in, other.bytes_in),
+            bytes_out: each(self.bytes_out, other.bytes_out),
+        }
+    }
+}
+
 /// Traffic per second, averaged as the kernel's estimator does it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
@@ -159,6 +183,12 @@ pub struct ServiceView {
     pub one_packet: bool,
     /// How FullNAT servers learn the client's address.
     pub client_address: ClientAddress,
+    /// The addresses that FullNAT servers see as their client.
+    #[serde(default)]
+    pub local_addresses: Vec<IpAddr>,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
     /// Totals.
     pub totals: Traffic,
     /// Rates; absent when the director does not estimate them.
@@ -244,6 +274,9 @@ pub struct ServerView {
     pub totals: Traffic,
     /// Rates; absent when the director does not estimate them.
     pub rates: Option<Rates>,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
     /// Where its packets leave; absent where that is not known yet.
     pub next_hop: Option<NextHopView>,
 }
@@ -328,6 +361,8 @@ pub struct WorkerView {
     pub frames_total: u64,
     /// New connections that were turned away because its table was full.
     pub table_full: u64,
+    /// Milliseconds since it last came round, when it is stuck.
+    pub stuck_milliseconds: Option<u64>,
 }
 
 /// One port of the director.
@@ -356,6 +391,8 @@ pub struct DirectorView {
     pub uptime_seconds: u64,
     /// Size of the connection table, as ipvsadm's first line names it.
     pub connection_table_size: u64,
+    /// Why the director has given its virtual addresses up, when it has: part of a sentence.
+    pub given_up: Option<String>,
     /// Ports.
     pub ports: Vec<PortView>,
 }
@@ -369,4 +406,22 @@ pub struct TimeoutsView {
     pub tcp_fin_seconds: u64,
     /// UDP, in seconds.
     pub udp_seconds: u64,
+}
+
+/// Traffic of all services together, also of those that are gone, since the director started or all was zeroed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TotalsView {
+    /// By worker index.
+    pub workers: Vec<Traffic>,
+    /// All workers together, per second.
+    pub rates: Rates,
+}
+
+impl TotalsView {
+    /// All workers together.
+    pub fn total(&self) -> Traffic {
+        self.workers
+            .iter()
+            .fold(Traffic::default(), |sum, worker| sum.plus(worker))
+    }
 }

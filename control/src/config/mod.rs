@@ -25,6 +25,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod write;
 
 use std::io::Read;
 use std::path::Path;
@@ -36,7 +37,11 @@ pub use model::{
     Backend, Config, Director, Dpdk, HugePages, Idle, LocalPool, Port, PortMode, Protocol, RealServer, Timeouts,
     VirtualService, Vlan, ZeroCopy,
 };
-pub use names::{client_address_name, method_name, scheduler_flag_names, scheduler_name};
+pub use names::{client_address_name, method_name, scheduler_flag, scheduler_flag_names, scheduler_name};
+pub use parse::{made_name, usable_address};
+pub use schema::MOST_WEIGHT;
+pub use validate::MH_TABLE_SIZE;
+pub use write::to_toml;
 
 use error::Findings;
 use source::Source;

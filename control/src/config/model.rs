@@ -7,8 +7,10 @@ use std::time::Duration;
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
+use ulvs_dataplane::steering::RssFields;
 
 use super::error::ConfigError;
+use crate::origin::Origin;
 
 /// A whole configuration file without errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct Director {
     pub frames: u32,
     /// What a worker does when nothing arrives.
     pub idle: Idle,
+    /// How long a worker may not come round before it counts as stuck.
+    pub worker_timeout: Duration,
     /// Absolute path of the control socket.
     pub control_socket: PathBuf,
     /// Name of the unix group that may use the control socket. Whether it exists is only known when it is used.
@@ -159,6 +163,8 @@ pub struct Port {
     pub mode: PortMode,
     /// Whether the driver writes into our buffers itself.
     pub zero_copy: ZeroCopy,
+    /// What the card hashes to spread packets over the workers.
+    pub rss: RssFields,
     /// Whether frames without a VLAN tag are taken.
     pub untagged: bool,
     /// VLANs whose tagged frames are taken.
@@ -232,7 +238,9 @@ pub struct VirtualService {
     pub client_address: ClientAddress,
     /// Its real servers in file order. No two have the same address and port.
     pub servers: Vec<RealServer>,
-    /// Line of the virtual address in the file.
+    /// Who made it.
+    pub origin: Origin,
+    /// Line of the virtual address in the file; 0 when it is not from there.
     pub line: usize,
 }
 
@@ -253,7 +261,9 @@ pub struct RealServer {
     pub upper_threshold: u32,
     /// Connections below which it stops being overloaded; 0: three quarters of the upper one.
     pub lower_threshold: u32,
-    /// Line in the file.
+    /// Who made it.
+    pub origin: Origin,
+    /// Line in the file; 0 when it is not from there.
     pub line: usize,
 }
 

@@ -2,6 +2,7 @@
 
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags};
+use ulvs_dataplane::steering::RssFields;
 
 use super::model::{Backend, HugePages, Idle, PortMode, Protocol, ZeroCopy};
 
@@ -43,6 +44,13 @@ pub const PORT_MODES: Words<PortMode, 3> = [
 /// `port.zero_copy`
 pub const ZERO_COPIES: Words<ZeroCopy, 3> = [("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
 
+/// `port.rss`
+pub const RSS_FIELDS: Words<RssFields, 3> = [
+    ("tuple", RssFields::Tuple),
+    ("source", RssFields::Source),
+    ("destination", RssFields::Destination),
+];
+
 /// `service.protocol`
 pub const PROTOCOLS: Words<Protocol, 3> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
@@ -75,15 +83,8 @@ const FALLBACK: SchedulerFlags = SchedulerFlags {
     port: false,
 };
 
-/// `service.scheduler_flags`
+/// `service.scheduler_flags`, in ipvsadm's order
 pub const SCHEDULER_FLAGS: Words<FlagWord, 5> = [
-    (
-        "sh-port",
-        FlagWord {
-            scheduler: SchedulerKind::Sh,
-            sets: PORT,
-        },
-    ),
     (
         "sh-fallback",
         FlagWord {
@@ -92,9 +93,9 @@ pub const SCHEDULER_FLAGS: Words<FlagWord, 5> = [
         },
     ),
     (
-        "mh-port",
+        "sh-port",
         FlagWord {
-            scheduler: SchedulerKind::Mh,
+            scheduler: SchedulerKind::Sh,
             sets: PORT,
         },
     ),
@@ -103,6 +104,13 @@ pub const SCHEDULER_FLAGS: Words<FlagWord, 5> = [
         FlagWord {
             scheduler: SchedulerKind::Mh,
             sets: FALLBACK,
+        },
+    ),
+    (
+        "mh-port",
+        FlagWord {
+            scheduler: SchedulerKind::Mh,
+            sets: PORT,
         },
     ),
     (
@@ -154,7 +162,8 @@ pub const CLIENT_ADDRESSES: Words<ClientAddress, 3> = [
     ("proxy_v2", ClientAddress::ProxyV2),
 ];
 
-fn word_of<T: PartialEq>(pairs: &[(&'static str, T)], value: T) -> &'static str {
+/// The word for a value.
+pub fn word_of<T: PartialEq>(pairs: &[(&'static str, T)], value: T) -> &'static str {
     pairs
         .iter()
         .find(|(_, known)| *known == value)
@@ -174,6 +183,18 @@ pub fn method_name(method: ForwardingMethod) -> &'static str {
 /// The name in the file of how servers learn the client's address.
 pub fn client_address_name(client_address: ClientAddress) -> &'static str {
     word_of(&CLIENT_ADDRESSES, client_address)
+}
+
+/// What a flag of `scheduler` sets, by its name in ipvsadm and in the file, or by its number (`flag-1`, `flag-2`). `None` if the scheduler
+/// has no such flag.
+pub fn scheduler_flag(scheduler: SchedulerKind, name: &str) -> Option<SchedulerFlags> {
+    let mut own = SCHEDULER_FLAGS.iter().filter(|(_, flag)| flag.scheduler == scheduler);
+    let (_, flag) = own.find(|(word, flag)| match name {
+        "flag-1" => flag.sets.fallback,
+        "flag-2" => flag.sets.port,
+        name => *word == name,
+    })?;
+    Some(flag.sets)
 }
 
 /// The names of the flags that are set, as in ipvsadm and in the file; none for a scheduler that has no flags.

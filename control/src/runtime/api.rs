@@ -1,7 +1,8 @@
 //! The answers to what `ulvs` asks, out of the runtime's state and the workers' counters.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use ulvs_dataplane::counters::{Counter, Counters, Event};
@@ -13,13 +14,15 @@ use ulvs_dataplane::worker::ConnectionRow;
 
 use super::workers::WorkerHandle;
 use super::{Runtime, Shared};
+use crate::api::changes::{Change, ChangesOutcome};
 use crate::api::protocol::{ConnectionFilter, ConnectionsPage, Cursor, ErrorCode, ServiceSelector};
 use crate::api::views::{
     ClientAddress, ConnectionView, CounterView, DirectorView, Method, NextHopView, PortView, Protocol, ServerView,
-    ServiceView, TimeoutsView, Traffic, TunnelChecksum, TunnelKind, TunnelView, WorkerView,
+    ServiceView, TimeoutsView, TotalsView, Traffic, TunnelChecksum, TunnelKind, TunnelView, WorkerView,
 };
 use crate::api::{Answer, Backend, Refusal};
-use crate::config;
+use crate::config::{self, VirtualService};
+use crate::origin::Origin;
 
 /// How long a worker may take to read its mail. It does so every few microseconds, or every few milliseconds when idle.
 const WORKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -30,6 +33,7 @@ pub(super) struct RuntimeBackend(pub(super) Shared);
 impl Backend for RuntimeBackend {
     async fn director(&self) -> Answer<DirectorView> {
         let runtime = self.0.borrow();
+        let health = runtime.health.borrow().clone();
         let mac = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
         Ok(DirectorView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -37,6 +41,7 @@ impl Backend for RuntimeBackend {
             generation: runtime.snapshot.generation,
             uptime_seconds: runtime.started.elapsed().as_secs(),
             connection_table_size: runtime.config.director.connections as u64,
+            given_up: (!health.holds_addresses()).then(|| health.to_string()),
             ports: runtime
                 .ports
                 .iter()
@@ -52,7 +57,16 @@ impl Backend for RuntimeBackend {
 
     async fn services(&self, selector: Option<&ServiceSelector>) -> Answer<Vec<ServiceView>> {
         let runtime = self.0.borrow();
-        let views = runtime.services.iter().map(|service| runtime.service_view(service));
+        let listed: HashMap<_, _> = runtime
+            .config
+            .services
+            .iter()
+            .map(|own| ((own.protocol.number(), own.address, own.port), own))
+            .collect();
+        let views = runtime.services.iter().map(|service| {
+            let listed = listed.get(&(service.protocol, service.address, service.port));
+            runtime.service_view(service, listed.copied())
+        });
         Ok(views
             .filter(|view| selector.is_none_or(|selector| selector.matches(view)))
             .collect())
@@ -155,11 +169,12 @@ impl Backend for RuntimeBackend {
 
     async fn workers(&self) -> Answer<Vec<WorkerView>> {
         let runtime = self.0.borrow();
+        let now = Instant::now();
         Ok(runtime
             .workers
             .handles()
             .enumerate()
-            .map(|(index, worker)| worker_view(index, worker))
+            .map(|(index, worker)| worker_view(index, worker, runtime.watchdog.stuck_for(index, now)))
             .collect())
     }
 
@@ -172,19 +187,44 @@ impl Backend for RuntimeBackend {
             udp_seconds: timeouts.udp.as_secs(),
         })
     }
+
+    async fn totals(&self) -> Answer<TotalsView> {
+        let runtime = self.0.borrow();
+        let mut workers = runtime.counted_by_worker();
+        for (worker, before) in workers.iter_mut().zip(&runtime.totals_before) {
+            *worker = worker.since(before);
+        }
+        Ok(TotalsView {
+            workers,
+            rates: runtime.estimators.all(),
+        })
+    }
+
+    async fn configuration(&self) -> Answer<String> {
+        Ok(config::to_toml(&self.0.borrow().config))
+    }
+
+    async fn change(&self, changes: Vec<Change>, atomic: bool) -> Answer<ChangesOutcome> {
+        super::change::change(&self.0, changes, atomic).await
+    }
 }
 
 impl Runtime {
-    fn service_view(&self, service: &Service) -> ServiceView {
-        let servers: Vec<ServerView> = service.servers.iter().map(|server| self.server_view(server)).collect();
-        let mut totals = Traffic::default();
-        for server in &servers {
-            totals.connections += server.totals.connections;
-            totals.packets_in += server.totals.packets_in;
-            totals.packets_out += server.totals.packets_out;
-            totals.bytes_in += server.totals.bytes_in;
-            totals.bytes_out += server.totals.bytes_out;
-        }
+    fn service_view(&self, service: &Service, listed: Option<&VirtualService>) -> ServiceView {
+        let origins: HashMap<_, _> = listed
+            .iter()
+            .flat_map(|listed| &listed.servers)
+            .map(|own| ((own.address, own.port), own.origin))
+            .collect();
+        let origin = |server: &Server| origins.get(&(server.address, server.port)).copied().unwrap_or_default();
+        let servers = service
+            .servers
+            .iter()
+            .map(|server| self.server_view(server, origin(server)));
+        let servers: Vec<ServerView> = servers.collect();
+        let totals = servers
+            .iter()
+            .fold(Traffic::default(), |sum, server| sum.plus(&server.totals));
         let flags = config::scheduler_flag_names(service.scheduler, service.scheduler_flags);
         ServiceView {
             name: self.compiler.name(service.slot).to_owned(),
@@ -202,13 +242,20 @@ impl Runtime {
                 ulvs_dataplane::service::ClientAddress::Toa => ClientAddress::Toa,
                 ulvs_dataplane::service::ClientAddress::ProxyV2 => ClientAddress::ProxyV2,
             },
+            local_addresses: service
+                .local_v4
+                .iter()
+                .chain(&service.local_v6)
+                .map(|own| (*own).into())
+                .collect(),
+            origin: listed.map(|own| own.origin).unwrap_or_default(),
             totals,
-            rates: None,
+            rates: Some(self.estimators.service(service.slot)),
             servers,
         }
     }
 
-    fn server_view(&self, server: &Server) -> ServerView {
+    fn server_view(&self, server: &Server, origin: Origin) -> ServerView {
         let load = self.loads.get(server.slot);
         ServerView {
             address: server.address.into(),
@@ -223,36 +270,22 @@ impl Runtime {
             inactive: load.inactive(),
             persistent: 0,
             totals: self.traffic(server.slot),
-            rates: None,
+            rates: Some(self.estimators.server(server.slot)),
+            origin,
             next_hop: self.next_hop_view(server),
         }
     }
 
-    /// All workers together, since the server came.
+    /// All workers together, since the server came or its counters were zeroed.
     fn traffic(&self, slot: ServerSlot) -> Traffic {
-        let mut traffic = self.counted(slot);
-        if let Some(before) = self.counted_before.get(&slot) {
-            traffic.connections -= before.connections.min(traffic.connections);
-            traffic.packets_in -= before.packets_in.min(traffic.packets_in);
-            traffic.packets_out -= before.packets_out.min(traffic.packets_out);
-            traffic.bytes_in -= before.bytes_in.min(traffic.bytes_in);
-            traffic.bytes_out -= before.bytes_out.min(traffic.bytes_out);
-        }
-        traffic
+        let before = self.counted_before.get(&slot).copied().unwrap_or_default();
+        self.counted(slot).since(&before)
     }
 
     /// All workers together, since the director started.
     pub(super) fn counted(&self, slot: ServerSlot) -> Traffic {
-        let mut total = Traffic::default();
-        for worker in self.workers.handles() {
-            let traffic = worker.counters.server(slot);
-            total.connections += traffic.connections.get();
-            total.packets_in += traffic.packets_in.get();
-            total.packets_out += traffic.packets_out.get();
-            total.bytes_in += traffic.bytes_in.get();
-            total.bytes_out += traffic.bytes_out.get();
-        }
-        total
+        let workers = self.workers.handles().map(|worker| traffic_of(worker, slot));
+        workers.fold(Traffic::default(), |sum, traffic| sum.plus(&traffic))
     }
 
     fn next_hop_view(&self, server: &Server) -> Option<NextHopView> {
@@ -260,11 +293,10 @@ impl Runtime {
         match self.snapshot.routes.find(&server.address) {
             RouteLookup::Hop(index) => {
                 let hop = self.snapshot.routes.hop(index)?;
-                let mac = ulvs_dataplane::wire::ethernet::destination(hop.link_header());
                 Some(NextHopView {
                     resolved: true,
                     address: None,
-                    mac: Some(mac.map(|octet| format!("{octet:02x}")).join(":")),
+                    mac: Some(hop.mac().map(|octet| format!("{octet:02x}")).join(":")),
                     interface: port_name(hop.port),
                 })
             }
@@ -279,7 +311,19 @@ impl Runtime {
     }
 }
 
-fn worker_view(index: usize, worker: &WorkerHandle) -> WorkerView {
+/// What one worker counted for a server, since the director started.
+pub(super) fn traffic_of(worker: &WorkerHandle, slot: ServerSlot) -> Traffic {
+    let traffic = worker.counters.server(slot);
+    Traffic {
+        connections: traffic.connections.get(),
+        packets_in: traffic.packets_in.get(),
+        packets_out: traffic.packets_out.get(),
+        bytes_in: traffic.bytes_in.get(),
+        bytes_out: traffic.bytes_out.get(),
+    }
+}
+
+fn worker_view(index: usize, worker: &WorkerHandle, stuck_for: Option<Duration>) -> WorkerView {
     let counters = &worker.counters;
     let loops = counters.loops.get();
     WorkerView {
@@ -302,6 +346,7 @@ fn worker_view(index: usize, worker: &WorkerHandle) -> WorkerView {
         frames_free: counters.frames_free.get(),
         frames_total: counters.frames_total.get(),
         table_full: counters.dropped(DropReason::TableFull).get() + counters.event(Event::StatelessForwarded).get(),
+        stuck_milliseconds: stuck_for.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

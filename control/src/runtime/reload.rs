@@ -19,6 +19,7 @@ use ulvs_dataplane::snapshot::{OwnedAddress, Services, Snapshot};
 
 use super::Runtime;
 use crate::capture;
+use crate::change::merge::merge;
 use crate::compile;
 use crate::config::{Config, ConfigError, Director, Port};
 
@@ -30,7 +31,23 @@ pub(super) struct Settling {
     generation: u64,
     new_addresses: BTreeMap<Address, OwnedAddress>,
     /// For the log.
+    cause: Cause,
     changes: String,
+}
+
+impl Settling {
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// What a change comes from, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The configuration file.
+    Reload,
+    /// So many commands.
+    CommandLine(usize),
 }
 
 impl Runtime {
@@ -48,14 +65,28 @@ impl Runtime {
             }
         };
         config.warnings.iter().for_each(|finding| warn!("{finding}"));
-        if let Err(reason) = self.change_to(config) {
+        if let Err(reason) = self.reload_to(config) {
             error!("reload refused: {reason}; nothing has changed");
         }
     }
 
-    fn change_to(&mut self, config: Config) -> Result<(), String> {
-        if let Some(reason) = needs_restart(&self.config, &config) {
+    /// Puts a new file to use, with what stays of the command line's changes.
+    fn reload_to(&mut self, file: Config) -> Result<(), String> {
+        if let Some(reason) = needs_restart(&self.config, &file) {
             return Err(reason);
+        }
+        let merged = merge(&self.file, &self.config, file.clone())
+            .map_err(|error| format!("together with what was changed on the command line: {error}"))?;
+        self.change_to(merged, Cause::Reload)?;
+        self.file = file;
+        Ok(())
+    }
+
+    /// Puts another configuration in force, or says why not; then nothing has changed.
+    pub(super) fn change_to(&mut self, config: Config, cause: Cause) -> Result<(), String> {
+        let health = self.health.borrow().clone();
+        if !health.holds_addresses() {
+            return Err(format!("{health}, and a change is made by all workers or none"));
         }
         let compiled = self.compiler.prepare(&config).map_err(|error| error.to_string())?;
         let services = compiled.services();
@@ -83,15 +114,21 @@ impl Runtime {
             ..(*self.snapshot).clone()
         });
         let mut changes = changes.to_string();
+        let mut cause = cause;
         // A reload just before may not have come to its end.
         if let Some(earlier) = self.settling.take() {
             new_addresses.extend(earlier.new_addresses);
             new_addresses.retain(|address, _| self.owned.contains_key(address));
             changes = format!("{}; then {changes}", earlier.changes);
+            // A reload is what somebody waits for in the log.
+            if earlier.cause == Cause::Reload {
+                cause = Cause::Reload;
+            }
         }
         self.settling = Some(Settling {
             generation: self.snapshot.generation,
             new_addresses,
+            cause,
             changes,
         });
         Ok(())
@@ -121,10 +158,19 @@ impl Runtime {
         if let Err(error) = self.update_capture() {
             warn!("{error}");
         }
-        let interfaces = self.snapshot.interfaces.all();
-        self.announcements
-            .begin(Instant::now(), &settling.new_addresses, interfaces);
-        info!("reloaded, generation {}: {}", settling.generation, settling.changes);
+        // What is given up is announced, all of it, when it is taken back.
+        if self.health.borrow().holds_addresses() {
+            let interfaces = self.snapshot.interfaces.all();
+            self.announcements
+                .begin(Instant::now(), &settling.new_addresses, interfaces);
+        }
+        let (generation, changes) = (settling.generation, settling.changes);
+        match settling.cause {
+            Cause::Reload => info!("reloaded, generation {generation}: {changes}"),
+            Cause::CommandLine(commands) => {
+                info!("changed by {commands} command(s), generation {generation}: {changes}");
+            }
+        }
     }
 
     /// A new server may get the place of one that is gone, whose counters go on: remembers where they stood.
@@ -136,8 +182,15 @@ impl Runtime {
         // A server that stays keeps its slot, and a slot is given to another server only after it stood empty for a configuration.
         let old = slots(&self.services);
         for slot in slots(services).difference(&old) {
-            self.counted_before.insert(*slot, self.counted(*slot));
+            self.begin_counting(*slot);
         }
+    }
+
+    /// A server's counters and rates are shown from here on.
+    pub(super) fn begin_counting(&mut self, slot: ServerSlot) {
+        let counted = self.counted(slot);
+        self.counted_before.insert(slot, counted);
+        self.estimators.begin(slot, counted);
     }
 }
 
@@ -188,6 +241,7 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         server_limit,
         frames,
         idle,
+        worker_timeout,
         control_socket,
         control_group,
         slow_path_pps,
@@ -203,6 +257,7 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         ("server_limit", *server_limit != old.server_limit),
         ("frames", *frames != old.frames),
         ("idle", *idle != old.idle),
+        ("worker_timeout_ms", *worker_timeout != old.worker_timeout),
         ("control_socket", *control_socket != old.control_socket),
         ("control_group", *control_group != old.control_group),
         ("slow_path_pps", *slow_path_pps != old.slow_path_pps),

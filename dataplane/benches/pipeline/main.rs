@@ -5,23 +5,24 @@
 //! cache access leaves them. The ports' own cost is measured alike and subtracted. No timed round may allocate.
 
 mod count;
-mod network;
+mod expiry;
 mod ports;
+#[path = "../rig/mod.rs"]
 mod rig;
-mod traffic;
+mod scale;
 
-use ulvs_dataplane::address::Family::{self, V4, V6};
 use ulvs_dataplane::counters::Event;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::ForwardingMethod::{self, DirectRouting, FullNat, Nat, Tunnel};
+use ulvs_dataplane::service::ForwardingMethod::{self, DirectRouting, FullNat, Nat};
 use ulvs_dataplane::service::protocol::{TCP, UDP};
 use ulvs_dataplane::verdict::DropReason;
 use ulvs_dataplane::wire::tcp::{ACK, SYN};
 
-use network::{Balance, SERVERS};
-use rig::{Rig, Timing};
+use ports::BenchIo;
+use rig::network::{Balance, METHODS, Method};
+use rig::{Ports, Rig, Timing};
 
-const USAGE: &str = "usage: pipeline --bench [--quick | --full] [--only TEXT] [--flows N] [--rounds N] [--count]";
+const USAGE: &str = "usage: pipeline --bench [--quick | --full] [--only TEXT] [--flows N] [--rounds N] [--count | --scale connections|services|servers]";
 
 /// What the command line asks for.
 struct Options {
@@ -32,23 +33,9 @@ struct Options {
     /// Print what was measured in a form for [`count`].
     is_counted: bool,
     harness_ns: f64,
+    /// How cost grows with the work, instead of the usual rows.
+    scale: Option<String>,
 }
-
-/// A method with its families and protocol, as a row is called.
-const METHODS: &[(&str, ForwardingMethod, Family, Family, u8)] = &[
-    ("DR v4 UDP", DirectRouting, V4, V4, UDP),
-    ("DR v4 TCP", DirectRouting, V4, V4, TCP),
-    ("DR v6 TCP", DirectRouting, V6, V6, TCP),
-    ("TUN v4 UDP", Tunnel, V4, V4, UDP),
-    ("TUN v6 TCP", Tunnel, V6, V6, TCP),
-    ("NAT v4 UDP", Nat, V4, V4, UDP),
-    ("NAT v4 TCP", Nat, V4, V4, TCP),
-    ("NAT v6 TCP", Nat, V6, V6, TCP),
-    ("FullNAT v4 UDP", FullNat, V4, V4, UDP),
-    ("FullNAT v4 TCP", FullNat, V4, V4, TCP),
-    ("FullNAT v6 TCP", FullNat, V6, V6, TCP),
-    ("FullNAT 6→4 TCP", FullNat, V6, V4, TCP),
-];
 
 fn main() {
     let Some(options) = options() else {
@@ -60,6 +47,14 @@ fn main() {
             "harness alone, already subtracted: {:.1} ns per packet\n",
             options.harness_ns
         );
+    }
+    if let Some(table) = &options.scale {
+        if scale::table(&options, table).is_none() {
+            println!("{USAGE}");
+        }
+        return;
+    }
+    if !options.is_counted {
         println!("| case | connections | ns per packet, median | 5 % | 95 % | Mpps |");
         println!("|---|---:|---:|---:|---:|---:|");
     }
@@ -81,7 +76,7 @@ fn main() {
         }
     }
     for method in [DirectRouting, Nat] {
-        expiry(&options, method);
+        ends(&options, method);
         flood(&options, method);
     }
 }
@@ -94,6 +89,7 @@ fn options() -> Option<Options> {
         is_exact: false,
         is_counted: false,
         harness_ns: 0.0,
+        scale: None,
     };
     let mut is_bench = false;
     let mut arguments = std::env::args().skip(1);
@@ -105,6 +101,7 @@ fn options() -> Option<Options> {
             "--only" => options.only = Some(arguments.next()?),
             "--flows" => options.flows = vec![arguments.next()?.parse().ok()?],
             "--rounds" => options.rounds = arguments.next()?.parse().ok()?,
+            "--scale" => options.scale = Some(arguments.next()?),
             "--exact" => options.is_exact = true,
             "--counted" => options.is_counted = true,
             "--count" => {
@@ -115,7 +112,7 @@ fn options() -> Option<Options> {
         }
     }
     if !options.is_counted {
-        options.harness_ns = rig::harness(options.rounds).percentile(50);
+        options.harness_ns = rig::harness(&mut BenchIo::new(), options.rounds).percentile(50);
     }
     is_bench.then_some(options)
 }
@@ -131,58 +128,38 @@ impl Options {
         })
     }
 
-    fn print(&self, name: &str, connections: usize, timing: &Timing) {
+    /// A row of a table; `count` is what its second column says.
+    fn print(&self, name: &str, count: usize, timing: &Timing) {
         if self.is_counted {
             return;
         }
         let [low, median, high] = [5, 50, 95].map(|percent| timing.percentile(percent) - self.harness_ns);
         let mpps = 1000.0 / median;
-        println!("| {name} | {connections} | {median:.1} | {low:.1} | {high:.1} | {mpps:.1} |");
+        println!("| {name} | {count} | {median:.1} | {low:.1} | {high:.1} | {mpps:.1} |");
     }
 }
 
 /// Packets of open connections, clients' and, where they come through the director, servers'.
-fn hits(
-    options: &Options,
-    (name, method, client, server, protocol): (&str, ForwardingMethod, Family, Family, u8),
-    flows: u32,
-) {
+fn hits(options: &Options, (name, method, client, server, protocol): Method, flows: u32) {
     let has_replies = matches!(method, Nat | FullNat);
     let (inbound, outbound) = (format!("{name} in"), format!("{name} out"));
     let wants = [options.wants(&inbound), has_replies && options.wants(&outbound)];
     if wants == [false; 2] {
         return;
     }
-    let scheduler = SchedulerKind::Wlc;
     let balance = Balance {
-        protocol,
-        method,
         client,
         server,
-        scheduler,
-        servers: SERVERS,
+        ..Balance::v4(protocol, method)
     };
-    let mut rig = Rig::new(balance, flows as usize * 2);
+    let mut rig = Rig::new(BenchIo::new(), balance, flows as usize * 2);
     rig.open(flows);
-    let before = rig.transmitted();
-    let mut sent = 0;
-    if wants[0] {
-        let timing = rig.measure(options.rounds, |rig| {
-            let id = rig.any();
-            rig.draw_client(id, ACK)
-        });
-        sent += (options.rounds * ports::ROUND) as u64;
-        options.print(&inbound, flows as usize, &timing);
+    for (is_outbound, name) in [(false, inbound), (true, outbound)] {
+        if wants[usize::from(is_outbound)] {
+            let timing = rig.measure_hits(options.rounds, is_outbound);
+            options.print(&name, flows as usize, &timing);
+        }
     }
-    if wants[1] {
-        let timing = rig.measure(options.rounds, |rig| {
-            let id = rig.any();
-            rig.draw_server(id, ACK)
-        });
-        sent += (options.rounds * ports::ROUND) as u64;
-        options.print(&outbound, flows as usize, &timing);
-    }
-    assert_eq!(rig.transmitted() - before, sent, "every packet went out");
     assert_eq!(rig.connections(), flows as usize);
 }
 
@@ -199,21 +176,12 @@ fn opens(options: &Options, method: ForwardingMethod, scheduler: SchedulerKind, 
         return;
     }
     let balance = Balance {
-        protocol,
-        method,
-        client: V4,
-        server: V4,
         scheduler,
-        servers: SERVERS,
+        ..Balance::v4(protocol, method)
     };
-    let flows = options.rounds * ports::ROUND;
-    let mut rig = Rig::new(balance, flows * 2);
-    let mut next = 0;
-    let timing = rig.measure(options.rounds, |rig| {
-        next += 1;
-        rig.draw_client(next, SYN)
-    });
-    assert_eq!(rig.connections(), flows, "every packet made a connection");
+    let flows = options.rounds * BenchIo::ROUND;
+    let mut rig = Rig::new(BenchIo::new(), balance, flows * 2);
+    let timing = rig.measure_opens(options.rounds, SYN);
     options.print(&name, flows, &timing);
 }
 
@@ -224,42 +192,26 @@ fn schedules(options: &Options, scheduler: SchedulerKind, servers: u16) {
         return;
     }
     let balance = Balance {
-        protocol: TCP,
-        method: DirectRouting,
-        client: V4,
-        server: V4,
         scheduler,
         servers,
+        ..Balance::v4(TCP, DirectRouting)
     };
     // Some look at all servers each time; a part of the rounds tells enough.
     let rounds = (options.rounds / 5).max(1);
-    let flows = rounds * ports::ROUND;
-    let mut rig = Rig::new(balance, flows * 2);
-    let mut next = 0;
-    let timing = rig.measure(rounds, |rig| {
-        next += 1;
-        rig.draw_client(next, SYN)
-    });
-    assert_eq!(rig.connections(), flows, "every packet made a connection");
+    let flows = rounds * BenchIo::ROUND;
+    let mut rig = Rig::new(BenchIo::new(), balance, flows * 2);
+    let timing = rig.measure_opens(rounds, SYN);
     options.print(&name, flows, &timing);
 }
 
 /// Connections that end by their timers, oldest first and without a packet: what housekeeping costs for each.
-fn expiry(options: &Options, method: ForwardingMethod) {
+fn ends(options: &Options, method: ForwardingMethod) {
     let label = if method == Nat { "NAT" } else { "DR" };
     let name = format!("expiry {label} v4 UDP");
     if !options.wants(&name) || options.is_counted {
         return;
     }
-    let scheduler = SchedulerKind::Wlc;
-    let balance = Balance {
-        protocol: UDP,
-        method,
-        client: V4,
-        server: V4,
-        scheduler,
-        servers: SERVERS,
-    };
+    let balance = Balance::v4(UDP, method);
     let flows = options
         .flows
         .iter()
@@ -267,9 +219,9 @@ fn expiry(options: &Options, method: ForwardingMethod) {
         .max()
         .unwrap_or(1)
         .clamp(10_000, 1_000_000);
-    let mut rig = Rig::new(balance, flows as usize);
+    let mut rig = Rig::new(BenchIo::new(), balance, flows as usize);
     rig.open(flows);
-    let timing = rig.measure_expiry();
+    let timing = expiry::measure(&mut rig);
     options.print(&name, flows as usize, &timing);
 }
 
@@ -283,26 +235,18 @@ fn flood(options: &Options, method: ForwardingMethod) {
     if !options.wants(&alone) && !options.wants(&mixed) {
         return;
     }
-    let scheduler = SchedulerKind::Wlc;
-    let balance = Balance {
-        protocol: TCP,
-        method,
-        client: V4,
-        server: V4,
-        scheduler,
-        servers: SERVERS,
-    };
+    let balance = Balance::v4(TCP, method);
     let flows = options.flows.iter().copied().max().unwrap_or(1).clamp(16, 1_000_000);
-    let mut rig = Rig::new(balance, flows as usize);
+    let mut rig = Rig::new(BenchIo::new(), balance, flows as usize);
     rig.open(flows);
     let mut next = flows;
-    let mut flood = move |rig: &mut Rig| {
+    let mut flood = move |rig: &mut Rig<BenchIo>| {
         next += 1;
         rig.draw_client(next, SYN)
     };
-    let sent = (options.rounds * ports::ROUND) as u64;
+    let sent = (options.rounds * BenchIo::ROUND) as u64;
     let mut packets_of_flood = 0;
-    let refused = |rig: &Rig| match method {
+    let refused = |rig: &Rig<BenchIo>| match method {
         Nat => rig.counters.dropped(DropReason::TableFull).get(),
         _ => rig.counters.event(Event::StatelessForwarded).get(),
     };

@@ -5,6 +5,8 @@
 
 use ulvs_dataplane::io::{BURST, Frame, HEADROOM, Io, NoRoom, PortIndex};
 
+use crate::rig::Ports;
+
 /// Bytes of a chunk.
 const CHUNK: usize = 2048;
 /// Frames sent on per round. With two or three lines used of each, they stay in the second-level cache from the generator to the director: about what direct
@@ -18,15 +20,6 @@ pub struct ChunkFrame {
     chunk: &'static mut [u8],
     start: u32,
     end: u32,
-}
-
-impl ChunkFrame {
-    /// Makes it `length` bytes long behind a fresh headroom, and lets them be written.
-    pub fn refill(&mut self, length: usize) -> &mut [u8] {
-        self.start = HEADROOM as u32;
-        self.end = (HEADROOM + length) as u32;
-        self.head_mut()
-    }
 }
 
 impl Frame for ChunkFrame {
@@ -73,11 +66,11 @@ impl Frame for ChunkFrame {
 /// The ports: what stands in `arrivals` is received, what was sent stands in `sent`.
 pub struct BenchIo {
     /// By port.
-    pub arrivals: [Vec<ChunkFrame>; 2],
+    arrivals: [Vec<ChunkFrame>; 2],
     /// Of both ports, in order.
-    pub sent: Vec<ChunkFrame>,
+    sent: Vec<ChunkFrame>,
     /// Frames that were dropped, and spare ones.
-    pub pool: Vec<ChunkFrame>,
+    pool: Vec<ChunkFrame>,
 }
 
 impl BenchIo {
@@ -120,7 +113,7 @@ impl Io for BenchIo {
 
     fn allocate(&mut self) -> Option<ChunkFrame> {
         let mut frame = self.pool.pop()?;
-        frame.refill(0);
+        (frame.start, frame.end) = (HEADROOM as u32, HEADROOM as u32);
         Some(frame)
     }
 
@@ -135,4 +128,19 @@ impl Io for BenchIo {
     }
 
     fn wait(&mut self, _milliseconds: u32) {}
+}
+
+impl Ports for BenchIo {
+    const ROUND: usize = ROUND;
+    const SHOWS_SENT: bool = true;
+
+    fn arrive(&mut self, port: PortIndex, frame: ChunkFrame) {
+        self.arrivals[usize::from(port.0)].push(frame);
+    }
+
+    fn take_sent(&mut self, mut see: impl FnMut(&ChunkFrame)) {
+        // Bursts are received from the end of the queue.
+        self.sent.chunks(BURST).rev().flatten().for_each(&mut see);
+        self.pool.append(&mut self.sent);
+    }
 }

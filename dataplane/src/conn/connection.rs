@@ -1,6 +1,7 @@
 //! One balanced connection: two cache lines that hold everything a hit needs.
 
-use super::key::Key;
+use super::index::Reference;
+use super::key::{Key, TupleChange};
 use super::state::ConnectionState;
 use crate::address::Address;
 use crate::service::{ClientAddress, ForwardingMethod, ServerSlot, ServiceSlot};
@@ -14,6 +15,8 @@ pub mod flag {
     pub const ACTIVE: u8 = 2;
     /// The server has acknowledged what was inserted for the client's address, so nothing more is inserted.
     pub const CLIENT_ADDRESS_KNOWN: u8 = 4;
+    /// Client and server are of different families; [`Table::insert`](crate::conn::table::Table::insert) sets it.
+    pub const CHANGES_FAMILY: u8 = 8;
 }
 
 /// A place in the connection table. `u32::MAX` is none.
@@ -22,25 +25,19 @@ pub type ConnectionIndex = u32;
 /// No connection.
 pub const NONE: ConnectionIndex = u32::MAX;
 
-/// An entry of the connection table. The first line answers "is it this one, and where to"; the second what only some packets need.
+/// An entry of the connection table. The first line holds all that a packet of a DR connection needs; the second what rewriting, tunnels and timers do.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 pub struct Connection {
     // First line.
     /// The client's address.
     pub client: Address,
     /// The virtual address.
     pub virtual_address: Address,
-    /// The real server's address.
-    pub server: Address,
     /// The client's port.
     pub client_port: u16,
     /// The virtual port.
     pub virtual_port: u16,
-    /// The real server's port.
-    pub server_port: u16,
-    /// FullNAT: the local port.
-    pub local_port: u16,
     /// IP protocol number.
     pub protocol: u8,
     /// Forwarding method.
@@ -51,29 +48,37 @@ pub struct Connection {
     pub flags: u8,
     /// Tick at which it ends unless another packet comes.
     pub expires: u32,
-    // Second line.
-    /// FullNAT: the local address, which the server sees as its client.
-    pub local: Address,
     /// The real server's place.
     pub server_slot: ServerSlot,
-    /// The service's place.
-    pub service_slot: ServiceSlot,
     /// Next hop towards the server.
     pub hop_to_server: HopIndex,
     /// Next hop towards the client.
     pub hop_to_client: HopIndex,
     /// Version of the routes that the hops were taken from.
     pub route_version: u32,
+    /// Packets from the client.
+    pub packets_in: u32,
+    // Second line.
+    /// The real server's address.
+    pub server: Address,
+    /// FullNAT: the local address, which the server sees as its client.
+    pub local: Address,
+    /// The real server's port.
+    pub server_port: u16,
+    /// FullNAT: the local port.
+    pub local_port: u16,
+    /// What checksums of the client's packets change by on their way to the server; [`Table::insert`](super::table::Table::insert) sets it.
+    pub change_to_server: TupleChange,
+    /// The service's place.
+    pub service_slot: ServiceSlot,
     /// The wheel's.
     pub timer: TimerLinks,
+    /// PROXY v2 over TCP: sequence number of the client's first byte.
+    pub first_sequence: u32,
     /// How a FullNAT server learns the client's address.
     pub client_address: ClientAddress,
     /// PROXY v2 over TCP: bytes inserted in front of the client's stream.
     pub shift: u8,
-    /// PROXY v2 over TCP: sequence number of the client's first byte.
-    pub first_sequence: u32,
-    /// Packets from the client.
-    pub packets_in: u32,
 }
 
 const _: () = assert!(size_of::<Connection>() == 128, "a connection is two cache lines");
@@ -114,10 +119,32 @@ impl Connection {
         }
     }
 
+    /// Whether packets from the server have this tuple.
+    #[inline]
+    pub fn is_outbound_key(&self, key: &Key) -> bool {
+        self.has_outbound() && self.outbound_key() == *key
+    }
+
+    /// How the index refers to it, when it is at `index`.
+    #[inline]
+    pub(super) fn reference(&self, index: ConnectionIndex, outbound: bool) -> Reference {
+        Reference::new(index, outbound, self.method != ForwardingMethod::DirectRouting)
+    }
+
     /// Whether replies come through the director.
     #[inline]
     pub fn has_outbound(&self) -> bool {
         matches!(self.method, ForwardingMethod::Nat | ForwardingMethod::FullNat)
+    }
+
+    /// Moves the deadline, unless it would be earlier than before: then nothing happens, and the table has to ([`Table::set_expiry`](super::table::Table::set_expiry)).
+    #[inline(always)]
+    pub fn postpone(&mut self, expires: u32) -> bool {
+        let is_later = (expires.wrapping_sub(self.expires) as i32) >= 0;
+        if is_later {
+            self.expires = expires;
+        }
+        is_later
     }
 
     /// Whether the flag is set.

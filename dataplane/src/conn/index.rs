@@ -8,17 +8,24 @@
 pub struct Reference(u32);
 
 impl Reference {
-    /// The largest connection index that fits.
-    pub const LIMIT: u32 = u32::MAX >> 1;
+    /// How many connections can be referred to: the last number is that of none.
+    pub const LIMIT: u32 = u32::MAX >> 2;
+    /// To no connection.
+    pub const NONE: Reference = Reference(u32::MAX);
 
-    /// To the connection at `index`; `outbound` when the key is that of the server's packets.
-    pub const fn new(index: u32, outbound: bool) -> Reference {
-        Reference(index << 1 | outbound as u32)
+    /// To the connection at `index`; `outbound` when the key is that of the server's packets; `whole` when its packets need both of its cache lines.
+    pub const fn new(index: u32, outbound: bool, whole: bool) -> Reference {
+        Reference(index << 2 | (whole as u32) << 1 | outbound as u32)
     }
 
     /// The connection.
     pub const fn index(self) -> u32 {
-        self.0 >> 1
+        self.0 >> 2
+    }
+
+    /// Whether packets with this key need both cache lines of the connection.
+    pub const fn is_whole(self) -> bool {
+        self.0 & 2 != 0
     }
 
     /// Whether the key was that of the server's packets.
@@ -70,7 +77,7 @@ const fn tag_of(hash: u64) -> u16 {
     if tag == EMPTY { 1 } else { tag }
 }
 
-/// Slots of a bucket, one byte for each, of which only the highest bit is ever set.
+/// Slots of a bucket: the upper two bits of each 16 stand for a slot among the first four and one among the last.
 #[derive(Clone, Copy)]
 struct Slots(u64);
 
@@ -82,18 +89,25 @@ impl Iterator for Slots {
         if self.0 == 0 {
             return None;
         }
-        let slot = self.0.trailing_zeros() as usize / 8;
+        let bit = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some(slot)
+        Some(bit / 16 + bit % 2 * 4)
     }
 }
 
 impl Bucket {
-    /// The slots that have the tag. Written so that the compiler compares all eight at once.
+    /// The slots that have the tag. All are compared by ordinary arithmetic, four tags in a word: where tags are equal the difference is 0, and only then does adding
+    /// 0x7fff to its lower 15 bits leave the highest one clear. (Two thirds of what the compiler makes of eight comparisons.)
     #[inline(always)]
     fn matches(&self, tag: u16) -> Slots {
-        let equal = self.tags.map(|own| if own == tag { 0x80 } else { 0 });
-        Slots(u64::from_le_bytes(equal))
+        const ONES: u64 = 0x0001_0001_0001_0001;
+        const LOWER: u64 = 0x7fff_7fff_7fff_7fff;
+        let wanted = u64::from(tag) * ONES;
+        let zeroes = |word: u64| !(((word & LOWER) + LOWER) | word | LOWER);
+        let [a, b, c, d, e, f, g, h] = self.tags.map(u64::from);
+        let first = zeroes((a | b << 16 | c << 32 | d << 48) ^ wanted);
+        let last = zeroes((e | f << 16 | g << 32 | h << 48) ^ wanted);
+        Slots(first >> 1 | last)
     }
 }
 
@@ -133,22 +147,24 @@ impl Index {
         crate::prefetch::prefetch(&self.buckets[hash as usize & self.mask]);
     }
 
-    /// The first reference whose tag fits, by the first line alone: good enough to fetch the connection ahead.
+    /// The first reference whose tag fits, by the first line alone, or none: good enough to fetch the connection ahead.
     #[inline(always)]
-    pub fn candidate(&self, hash: u64) -> Option<Reference> {
+    pub fn candidate(&self, hash: u64) -> Reference {
         let bucket = &self.buckets[hash as usize & self.mask];
-        let slot = bucket.matches(tag_of(hash)).next()?;
-        Some(Reference(bucket.references[slot]))
+        match bucket.matches(tag_of(hash)).next() {
+            Some(slot) => Reference(bucket.references[slot % SLOTS]),
+            None => Reference::NONE,
+        }
     }
 
     /// The reference for which `is_it` says yes, among those with the hash's tag.
-    #[inline(always)]
+    #[inline]
     pub fn find(&self, hash: u64, mut is_it: impl FnMut(Reference) -> bool) -> Option<Reference> {
         let tag = tag_of(hash);
         let mut bucket = &self.buckets[hash as usize & self.mask];
         loop {
             for slot in bucket.matches(tag) {
-                let reference = Reference(bucket.references[slot]);
+                let reference = Reference(bucket.references[slot % SLOTS]);
                 if is_it(reference) {
                     return Some(reference);
                 }
@@ -234,7 +250,7 @@ mod tests {
             let mut model: HashMap<u32, u64> = HashMap::new();
             for (add, number, spread) in steps {
                 let hash = spread << 48 | spread;
-                let reference = Reference::new(number, number % 3 == 0);
+                let reference = Reference::new(number, number % 3 == 0, false);
                 if add {
                     if let std::collections::hash_map::Entry::Vacant(vacant) = model.entry(number)
                         && index.insert(hash, reference).is_ok()
@@ -247,7 +263,7 @@ mod tests {
                 }
             }
             for (number, hash) in &model {
-                let reference = Reference::new(*number, number % 3 == 0);
+                let reference = Reference::new(*number, number % 3 == 0, false);
                 prop_assert_eq!(index.find(*hash, |r| r == reference), Some(reference));
             }
         }
@@ -257,15 +273,15 @@ mod tests {
     fn a_full_index_says_so_and_recovers() {
         let mut index = Index::new(80);
         let mut entered = 0;
-        while index.insert(0, Reference::new(entered, false)).is_ok() {
+        while index.insert(0, Reference::new(entered, false, false)).is_ok() {
             entered += 1;
         }
         assert_eq!(entered as usize, SLOTS * (1 + index.buckets.len() / 5));
         for number in 0..entered {
-            index.remove(0, Reference::new(number, false));
+            index.remove(0, Reference::new(number, false, false));
         }
         for number in 0..entered {
-            index.insert(0, Reference::new(number, false)).unwrap();
+            index.insert(0, Reference::new(number, false, false)).unwrap();
         }
     }
 }

@@ -51,6 +51,7 @@ fn shim(kind: TunnelType) -> usize {
 ///
 /// # Errors
 /// `NoHeadroom`.
+#[inline(always)]
 pub fn encapsulate<F: Frame>(
     frame: &mut F,
     packet: &mut Packet,
@@ -114,6 +115,7 @@ pub fn encapsulate<F: Frame>(
 }
 
 /// The UDP and GUE headers behind the outer IP header.
+#[inline(never)]
 fn put_gue<F: Frame>(frame: &mut F, packet: &Packet, inner: Family, tunnel: &Tunnel, port: u16, has_checksum: bool) {
     let length = packet.transport_length();
     let at = packet.transport;
@@ -136,6 +138,7 @@ fn put_gue<F: Frame>(frame: &mut F, packet: &Packet, inner: Family, tunnel: &Tun
 }
 
 /// The GRE header behind the outer IP header.
+#[inline(never)]
 fn put_gre<F: Frame>(frame: &mut F, packet: &Packet, inner: Family, has_checksum: bool) {
     let at = packet.transport;
     let ethertype = match inner {

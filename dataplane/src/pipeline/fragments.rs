@@ -3,6 +3,7 @@
 use super::Pipeline;
 use super::stage::{Context, Outcome};
 use crate::conn::fragments::{DatagramKey, hash_key};
+use crate::conn::index::Reference;
 use crate::io::Frame;
 use crate::parse::Packet;
 use crate::verdict::DropReason;
@@ -23,7 +24,7 @@ impl<F: Frame> Pipeline<F> {
             protocol: packet.key.protocol,
         };
         let hash = self.settings.hasher.hash(&hash_key(&datagram));
-        let meeting_point = (hash >> 32) as u8 % self.settings.workers;
+        let meeting_point = (hash >> 32) as u8 % self.settings.steering.workers();
         if context.origin.redirected == 0 && meeting_point != self.settings.worker {
             return Outcome::Redirect(meeting_point, None);
         }
@@ -42,6 +43,6 @@ impl<F: Frame> Pipeline<F> {
             self.waiting.first_fragment_came(&datagram);
         }
         let hash = self.table.hash(&packet.key);
-        self.packet(context, frame, packet, hash)
+        self.packet(context, frame, packet, hash, Reference::NONE)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Context, Outcome, Pipeline};
 use crate::address::{Address, Family};
-use crate::conn::connection::{ConnectionIndex, flag};
-use crate::conn::key::Key;
+use crate::conn::connection::{Connection, ConnectionIndex, flag};
+use crate::conn::key::{Key, TupleChange};
 use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::{Direction, PacketEvent};
 use crate::conn::tcp_state::TcpEvent;
@@ -15,9 +15,8 @@ use crate::forward::tunnel::Tunnel;
 use crate::forward::{edit, fragment, tunnel};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::service::{ForwardingMethod, TunnelType, protocol};
-use crate::snapshot::{HopIndex, Snapshot};
-use crate::time::Time;
+use crate::service::{ClientAddress, ForwardingMethod, TunnelType, protocol};
+use crate::snapshot::NextHop;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ipv4, ipv6, tcp};
 
@@ -51,25 +50,66 @@ impl<F: Frame> Pipeline<F> {
             Err(outcome) => return outcome,
         };
         let connection = self.table.get(index);
-        let (method, server, slot) = (connection.method, connection.server, connection.server_slot);
+        let (method, slot) = (connection.method, connection.server_slot);
         let facts = &self.servers[slot.0 as usize];
         if !facts.is_available {
             return DropReason::ServerRemoved.into();
         }
         let kind = facts.tunnel;
         let growth = match method {
-            ForwardingMethod::Tunnel => tunnel::overhead(&server, kind) as isize,
-            _ => edit::growth(packet, server.family()),
+            ForwardingMethod::DirectRouting => 0,
+            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server, kind) as isize,
+            _ => growth_of_family(packet, connection, &connection.server),
         };
-        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
+        let is_fullnat = method == ForwardingMethod::FullNat;
+        let tells_client = is_fullnat && connection.client_address != ClientAddress::Hidden;
+        if !passes(packet, hop, growth)
+            && let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth)
+        {
             return outcome;
         }
-        let limit = fits(context.snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu), growth);
         let bytes = packet.ip_length as u64;
+        // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
+        if tells_client && let Some(outcome) = self.insert_client_address(context, frame, packet, hop, index, growth) {
+            return outcome;
+        }
+        let traffic = self.counters.server(slot);
+        traffic.packets_in.add(1);
+        traffic.bytes_in.add(bytes);
+        self.advance(context, index, packet, false);
+        edit::decrement_ttl(frame, packet);
+        let connection = self.table.get(index);
+        match method {
+            ForwardingMethod::DirectRouting => {
+                edit::finish_checksum(frame, packet, false);
+                self.send(frame, packet, hop)
+            }
+            ForwardingMethod::Tunnel => {
+                let server = connection.server;
+                edit::finish_checksum(frame, packet, false);
+                self.send_unchanged(frame, packet, hop, Some((server, kind)))
+            }
+            ForwardingMethod::Nat | ForwardingMethod::FullNat => {
+                let (tuple, change) = (connection.outbound_key().reversed(), connection.change_to_server);
+                self.send_rewritten(frame, packet, hop, &tuple, change)
+            }
+        }
+    }
+
+    /// FullNAT: tells the server who the client is, where that is due. `None`: go on.
+    fn insert_client_address(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &mut Packet,
+        hop: &NextHop,
+        index: ConnectionIndex,
+        growth: isize,
+    ) -> Option<Outcome> {
+        let limit = fits(hop.mtu, growth);
         // What may be cut can grow past the path's size.
         let room = if packet.dont_fragment { limit } else { 65_535 }.saturating_sub(packet.ip_length);
         let connection = self.table.get(index);
-        // What the server is to know of the client goes in first: it can still fail, and then nothing has happened yet.
         match client_address::inbound(frame, packet, connection, room) {
             Ok(Inserted::Nothing) => {}
             Ok(Inserted::Toa) => self.counters.event(Event::ToaInserted).add(1),
@@ -78,37 +118,18 @@ impl<F: Frame> Pipeline<F> {
             Err(DropReason::TooBig) => {
                 let mtu = limit.saturating_sub(client_address::growth(connection));
                 let error = OwnError::TooBig(mtu as u16);
-                return self.tell_sender(context, frame, packet, error, DropReason::TooBig);
+                return Some(self.tell_sender(context, frame, packet, error, DropReason::TooBig));
             }
-            Err(reason) => return reason.into(),
+            Err(reason) => return Some(reason.into()),
         }
-        let traffic = self.counters.server(slot);
-        traffic.packets_in.add(1);
-        traffic.bytes_in.add(bytes);
-        self.advance(context.now, context.snapshot, index, packet, false);
-        edit::decrement_ttl(frame, packet);
-        match method {
-            ForwardingMethod::DirectRouting => {
-                edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(context.snapshot, frame, packet, hop, None)
-            }
-            ForwardingMethod::Tunnel => {
-                edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(context.snapshot, frame, packet, hop, Some((server, kind)))
-            }
-            ForwardingMethod::Nat | ForwardingMethod::FullNat => {
-                let to_server = self.table.get(index).outbound_key().reversed();
-                self.send_rewritten(context.snapshot, frame, packet, hop, &to_server)
-            }
-        }
+        None
     }
 
     /// State, timer and the server's load, after a packet of a connection.
     #[inline(always)]
     pub(super) fn advance(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
+        context: &Context<'_>,
         index: ConnectionIndex,
         packet: &Packet,
         is_outbound: bool,
@@ -124,17 +145,20 @@ impl<F: Frame> Pipeline<F> {
             (false, true) => Direction::InputOnly,
             (false, false) => Direction::Input,
         };
-        // A later fragment carries no flags and moves no state; it only keeps the connection alive.
-        if !packet.is_later_fragment() {
-            let next = connection.state.next(event_of(packet), direction, false);
-            if next != connection.state {
-                connection.state = next;
-                self.count_as(index, next.is_active());
+        // UDP has one state only. A later fragment carries no flags and moves no state; it only keeps the connection alive.
+        let mut state = connection.state;
+        let has_states = packet.key.protocol != protocol::UDP && !packet.is_later_fragment();
+        if has_states && !state.stays_with(packet.tcp_flags) {
+            state = connection.state.next(event_of(packet), direction, false);
+            if state != connection.state {
+                connection.state = state;
+                self.count_as(index, state.is_active());
             }
         }
-        let state = self.table.get(index).state;
-        let timeout = wheel::ticks_of_seconds(state.timeout_s(&snapshot.timeouts));
-        self.table.set_expiry(index, wheel::tick_of(now).wrapping_add(timeout));
+        let expires = wheel::tick_of(context.now).wrapping_add(context.snapshot.timeouts.ticks(state));
+        if !self.table.get_mut(index).postpone(expires) {
+            self.table.set_expiry(index, expires);
+        }
     }
 
     /// Moves a connection between its server's active and inactive ones.
@@ -148,14 +172,14 @@ impl<F: Frame> Pipeline<F> {
         self.loads.get(slot).set_active(is_active);
     }
 
-    /// The checks of a router before it forwards: time to live, and whether the packet fits. `growth`: see [`edit::growth`]. `None`: go on.
-    #[inline(always)]
+    /// What becomes of a packet that does not simply pass ([`passes`]): it is cut later (`None`: go on), or its sender is told.
+    #[inline(never)]
     pub(super) fn refuse_to_forward(
         &mut self,
         context: &Context<'_>,
         frame: &mut F,
         packet: &Packet,
-        hop: HopIndex,
+        hop: &NextHop,
         growth: isize,
     ) -> Option<Outcome> {
         // RFC 1812 section 5.3.1; the kernel's IPVS decrements in every method, DR too.
@@ -163,9 +187,6 @@ impl<F: Frame> Pipeline<F> {
             let (error, otherwise) = (OwnError::TimeExceeded, DropReason::TtlExceeded);
             return Some(self.tell_sender(context, frame, packet, error, otherwise));
         }
-        let Some(hop) = context.snapshot.routes.hop(hop) else {
-            return Some(DropReason::NoRoute.into());
-        };
         let limit = fits(hop.mtu, growth);
         if packet.ip_length <= limit {
             return None;
@@ -183,42 +204,36 @@ impl<F: Frame> Pipeline<F> {
     #[inline(always)]
     pub(super) fn send_rewritten(
         &mut self,
-        snapshot: &Snapshot,
         frame: &mut F,
         packet: &mut Packet,
-        hop: HopIndex,
+        hop: &NextHop,
         tuple: &Key,
+        change: TupleChange,
     ) -> Outcome {
         let to = tuple.source.family();
         if to != packet.family {
             self.identification = self.identification.wrapping_add(1);
-            let limit = fits(
-                snapshot.routes.hop(hop).map_or(0, |hop| hop.mtu),
-                edit::growth(packet, to),
-            );
+            let limit = fits(hop.mtu, edit::growth(packet, to));
             if to == Family::V6 && !packet.dont_fragment && packet.ip_length > limit {
-                return self.send_rewritten_in_pieces(snapshot, frame, packet, hop, tuple);
+                return self.send_rewritten_in_pieces(frame, packet, hop, tuple, change);
             }
         }
-        if let Err(reason) = edit::rewrite(frame, packet, tuple, self.identification) {
+        if let Err(reason) = edit::rewrite(frame, packet, tuple, change, self.identification) {
             return reason.into();
         }
         edit::finish_checksum(frame, packet, false);
-        self.send(snapshot, frame, packet, hop)
+        self.send(frame, packet, hop)
     }
 
     /// An IPv4 packet that may be cut and is too big as an IPv6 one is cut first, and each piece is sent on (RFC 7915 section 4): nobody cuts IPv6 on the way.
     fn send_rewritten_in_pieces(
         &mut self,
-        snapshot: &Snapshot,
         frame: &mut F,
         packet: &mut Packet,
-        hop: HopIndex,
+        hop: &NextHop,
         tuple: &Key,
+        change: TupleChange,
     ) -> Outcome {
-        let Some(next_hop) = snapshot.routes.hop(hop) else {
-            return DropReason::NoRoute.into();
-        };
         if packet.key.protocol == protocol::SCTP {
             return DropReason::SctpFragment.into();
         }
@@ -226,99 +241,105 @@ impl<F: Frame> Pipeline<F> {
             return reason.into();
         }
         const GROWTH: usize = ipv6::HEADER + ipv6::FRAGMENT_HEADER - ipv4::HEADER;
-        let limit = usize::from(next_hop.mtu).saturating_sub(GROWTH);
+        let limit = usize::from(hop.mtu).saturating_sub(GROWTH);
         let (output, identification) = (&mut self.output, self.identification);
-        let queue = &mut output.transmit[usize::from(next_hop.port.0)];
+        let queue = &mut output.transmit[usize::from(hop.port.0)];
         let cut = fragment::split(frame, packet, limit, &mut output.spare, |mut piece, mut own| {
-            let sent = edit::rewrite(&mut piece, &mut own, tuple, identification)
-                .and_then(|()| edit::send_to(&mut piece, &mut own, next_hop));
+            let sent = edit::rewrite(&mut piece, &mut own, tuple, change, identification)
+                .and_then(|()| edit::send_to(&mut piece, &mut own, hop));
             match sent {
                 Ok(()) => queue.push(piece),
                 Err(_) => output.free.push(piece),
             }
         });
-        self.sent_in_pieces(frame, next_hop.port, cut)
+        self.sent_in_pieces(frame, hop.port, cut)
     }
 
     /// DR and TUN: the packet itself stays as it is; with a tunnel's end and kind, outer headers go in front.
     pub(super) fn send_unchanged(
         &mut self,
-        snapshot: &Snapshot,
         frame: &mut F,
         packet: &mut Packet,
-        hop: HopIndex,
+        hop: &NextHop,
         tunnel_to: Option<(Address, TunnelType)>,
     ) -> Outcome {
         let Some((server, kind)) = tunnel_to else {
-            return self.send(snapshot, frame, packet, hop);
+            return self.send(frame, packet, hop);
         };
-        let Some(next_hop) = snapshot.routes.hop(hop) else {
-            return DropReason::NoRoute.into();
-        };
-        let source = if server.is_v4() {
-            next_hop.source_v4
-        } else {
-            next_hop.source_v6
-        };
+        let source = if server.is_v4() { hop.source_v4 } else { hop.source_v6 };
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();
         }
-        let limit = usize::from(next_hop.mtu).saturating_sub(tunnel::overhead(&server, kind));
+        let limit = usize::from(hop.mtu).saturating_sub(tunnel::overhead(&server, kind));
         let tunnel = Tunnel { source, server, kind };
-        if packet.ip_length > limit && packet.dont_fragment {
+        if packet.ip_length > limit {
+            return self.send_through_tunnel_in_pieces(frame, packet, hop, &tunnel, limit);
+        }
+        self.identification = self.identification.wrapping_add(1);
+        if let Err(reason) = tunnel::encapsulate(frame, packet, &tunnel, self.identification) {
+            return reason.into();
+        }
+        self.send(frame, packet, hop)
+    }
+
+    /// The inner packet is cut, not the outer one: the far end of the tunnel then has nothing to put together.
+    #[cold]
+    fn send_through_tunnel_in_pieces(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet,
+        hop: &NextHop,
+        tunnel: &Tunnel,
+        limit: usize,
+    ) -> Outcome {
+        if packet.dont_fragment {
             return DropReason::TooBig.into();
         }
-        if packet.ip_length <= limit {
-            self.identification = self.identification.wrapping_add(1);
-            if let Err(reason) = tunnel::encapsulate(frame, packet, &tunnel, self.identification) {
-                return reason.into();
-            }
-            return self.send(snapshot, frame, packet, hop);
-        }
-        // The inner packet is cut, not the outer one: the far end of the tunnel then has nothing to put together.
         let (output, identification) = (&mut self.output, &mut self.identification);
-        let queue = &mut output.transmit[usize::from(next_hop.port.0)];
+        let queue = &mut output.transmit[usize::from(hop.port.0)];
         let cut = fragment::split(frame, packet, limit, &mut output.spare, |mut piece, mut own| {
             *identification = identification.wrapping_add(1);
-            let sent = tunnel::encapsulate(&mut piece, &mut own, &tunnel, *identification)
-                .and_then(|()| edit::send_to(&mut piece, &mut own, next_hop));
+            let sent = tunnel::encapsulate(&mut piece, &mut own, tunnel, *identification)
+                .and_then(|()| edit::send_to(&mut piece, &mut own, hop));
             match sent {
                 Ok(()) => queue.push(piece),
                 Err(_) => output.free.push(piece),
             }
         });
-        self.sent_in_pieces(frame, next_hop.port, cut)
+        self.sent_in_pieces(frame, hop.port, cut)
     }
 
     /// The last step: link-layer header and the queue of the port; in pieces where it has to be.
     #[inline(always)]
-    pub(super) fn send(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &mut Packet, hop: HopIndex) -> Outcome {
-        let Some(next_hop) = snapshot.routes.hop(hop) else {
-            return DropReason::NoRoute.into();
-        };
-        if packet.ip_length <= usize::from(next_hop.mtu) {
-            return match edit::send_to(frame, packet, next_hop) {
-                Ok(()) => Outcome::Done(Verdict::Transmit(next_hop.port)),
-                Err(reason) => reason.into(),
-            };
+    pub(super) fn send(&mut self, frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Outcome {
+        if packet.ip_length > usize::from(hop.mtu) {
+            return self.send_in_pieces(frame, packet, hop);
         }
+        match edit::send_to(frame, packet, hop) {
+            Ok(()) => Outcome::Done(Verdict::Transmit(hop.port)),
+            Err(reason) => reason.into(),
+        }
+    }
+
+    #[cold]
+    fn send_in_pieces(&mut self, frame: &mut F, packet: &Packet, hop: &NextHop) -> Outcome {
         if packet.dont_fragment {
             return DropReason::TooBig.into();
         }
         let output = &mut self.output;
-        let queue = &mut output.transmit[usize::from(next_hop.port.0)];
-        let limit = usize::from(next_hop.mtu);
+        let queue = &mut output.transmit[usize::from(hop.port.0)];
+        let limit = usize::from(hop.mtu);
         let cut = fragment::split(
             frame,
             packet,
             limit,
             &mut output.spare,
-            |mut piece, mut own| match edit::send_to(&mut piece, &mut own, next_hop) {
+            |mut piece, mut own| match edit::send_to(&mut piece, &mut own, hop) {
                 Ok(()) => queue.push(piece),
                 Err(_) => output.free.push(piece),
             },
         );
-        self.sent_in_pieces(frame, next_hop.port, cut)
+        self.sent_in_pieces(frame, hop.port, cut)
     }
 
     fn sent_in_pieces(&mut self, frame: &mut F, port: crate::io::PortIndex, cut: Result<usize, DropReason>) -> Outcome {
@@ -339,6 +360,22 @@ impl<F: Frame> Pipeline<F> {
 #[inline]
 fn fits(mtu: u16, growth: isize) -> usize {
     usize::from(mtu).saturating_add_signed(-growth)
+}
+
+/// Whether a router may forward the packet just so: it has time to live, and fits after it grew.
+#[inline(always)]
+pub(super) fn passes(packet: &Packet, hop: &NextHop, growth: isize) -> bool {
+    packet.ttl > 1 && packet.ip_length as isize + growth <= hop.mtu as isize
+}
+
+/// What the packet grows by on its way to an address of the other family; see [`edit::growth`].
+#[inline(always)]
+pub(super) fn growth_of_family(packet: &Packet, connection: &Connection, to: &Address) -> isize {
+    if connection.is(flag::CHANGES_FAMILY) {
+        edit::growth(packet, to.family())
+    } else {
+        0
+    }
 }
 
 /// What a packet means for the state of its connection.

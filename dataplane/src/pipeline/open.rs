@@ -20,8 +20,6 @@ use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::{get_u32, proxy_v2, tcp};
 
-/// Local ports that are tried for a new FullNAT connection. With nine in ten ports taken towards one server, one in 800 attempts fails.
-const LOCAL_PORT_TRIES: u32 = 64;
 /// How long packets without a connection are taken for those of connections that found the table full: TCP's longest silence.
 const STATELESS_MEMORY: Time = Time::from_secs(900);
 
@@ -180,37 +178,6 @@ impl<F: Frame> Pipeline<F> {
         Ok(connection)
     }
 
-    /// A local address and port whose tuple towards the server is free. The worker takes every n-th port, so that the port alone tells who owns the reply; going
-    /// round keeps a port unused for as long as possible after its connection.
-    fn choose_local(&mut self, service: &Service, connection: &mut Connection) -> Result<(), DropReason> {
-        let pool = if connection.server.is_v4() {
-            &service.local_v4
-        } else {
-            &service.local_v6
-        };
-        let (first, last) = service.local_ports;
-        let workers = u32::from(self.settings.workers);
-        let own = u32::from(self.settings.worker);
-        // The lowest port of the range that is ours, and how many there are.
-        let lowest = u32::from(first) + (own + workers - u32::from(first) % workers) % workers;
-        if pool.is_empty() || lowest > u32::from(last) {
-            return Err(DropReason::NoLocalPort);
-        }
-        let ports = (u32::from(last) - lowest) / workers + 1;
-        let all = ports.saturating_mul(pool.len() as u32);
-        for _ in 0..LOCAL_PORT_TRIES.min(all) {
-            self.local_port_cursor = self.local_port_cursor.wrapping_add(1);
-            let at = self.local_port_cursor % all;
-            connection.local = pool[(at % pool.len() as u32) as usize];
-            connection.local_port = (lowest + at / pool.len() as u32 * workers) as u16;
-            let reply = connection.outbound_key();
-            if self.table.find(self.table.hash(&reply), &reply).is_none() {
-                return Ok(());
-            }
-        }
-        Err(DropReason::NoLocalPort)
-    }
-
     /// The client's SYN tells the server how long its segments may be: no longer than what reaches the client.
     fn clamp_offer(&mut self, snapshot: &Snapshot, frame: &mut F, packet: &Packet) {
         let Some(mtu) = snapshot.mtu_towards(&packet.key.source) else {
@@ -249,6 +216,9 @@ impl<F: Frame> Pipeline<F> {
         hop: HopIndex,
         server: &Server,
     ) -> Outcome {
+        let Some(hop) = context.snapshot.routes.hop(hop) else {
+            return DropReason::NoRoute.into();
+        };
         let tunnel_to = (server.method == ForwardingMethod::Tunnel).then_some((server.address, server.tunnel));
         let growth = tunnel_to.map_or(0, |(server, kind)| tunnel::overhead(&server, kind) as isize);
         if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
@@ -260,7 +230,7 @@ impl<F: Frame> Pipeline<F> {
         traffic.bytes_in.add(packet.ip_length as u64);
         edit::decrement_ttl(frame, packet);
         edit::finish_checksum(frame, packet, false);
-        self.send_unchanged(context.snapshot, frame, packet, hop, tunnel_to)
+        self.send_unchanged(frame, packet, hop, tunnel_to)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A server's packet of a NAT or FullNAT connection: back to the client.
 
+use super::inbound::{growth_of_family, passes};
 use super::{Context, Outcome, Pipeline};
 use crate::conn::connection::ConnectionIndex;
 use crate::counters::Event;
@@ -23,22 +24,28 @@ impl<F: Frame> Pipeline<F> {
             Ok(hop) => hop,
             Err(outcome) => return outcome,
         };
-        let growth = edit::growth(packet, self.table.get(index).client.family());
-        if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth) {
+        let connection = self.table.get(index);
+        let growth = growth_of_family(packet, connection, &connection.client);
+        if !passes(packet, hop, growth)
+            && let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth)
+        {
             return outcome;
         }
         let connection = self.table.get_mut(index);
         client_address::outbound(frame, packet, connection);
-        let to_client = connection.inbound_key().reversed();
+        let (to_client, change) = (
+            connection.inbound_key().reversed(),
+            connection.change_to_server.reversed(),
+        );
         let traffic = self.counters.server(connection.server_slot);
         traffic.packets_out.add(1);
         traffic.bytes_out.add(packet.ip_length as u64);
         if packet.tcp_flags & tcp::SYN != 0 {
             self.clamp_answer(context.snapshot, frame, packet, index);
         }
-        self.advance(context.now, context.snapshot, index, packet, true);
+        self.advance(context, index, packet, true);
         edit::decrement_ttl(frame, packet);
-        self.send_rewritten(context.snapshot, frame, packet, hop, &to_client)
+        self.send_rewritten(frame, packet, hop, &to_client, change)
     }
 
     /// The server's SYN+ACK tells the client how long its segments may be: no longer than what reaches the server with everything that we add.

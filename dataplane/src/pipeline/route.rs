@@ -7,32 +7,44 @@ use crate::conn::key::Key;
 use crate::forward::{edit, icmp_error};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::snapshot::{HopIndex, RouteLookup, Snapshot};
+use crate::snapshot::{HopIndex, NextHop, RouteLookup, Snapshot};
 use crate::verdict::DropReason;
 
 impl<F: Frame> Pipeline<F> {
     /// The hop towards the server or the client, looked up again when routes have changed since.
     #[inline(always)]
-    pub(super) fn hop(
+    pub(super) fn hop<'a>(
         &mut self,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         index: ConnectionIndex,
         towards_server: bool,
-    ) -> Result<HopIndex, Outcome> {
+    ) -> Result<&'a NextHop, Outcome> {
+        let connection = self.table.get(index);
+        let known = if towards_server {
+            connection.hop_to_server
+        } else {
+            connection.hop_to_client
+        };
+        // No hop has the index that means "not known".
+        match snapshot.routes.hop(known) {
+            Some(hop) if connection.route_version == snapshot.routes.version => Ok(hop),
+            _ => self.look_up_hop(snapshot, index, towards_server),
+        }
+    }
+
+    #[cold]
+    fn look_up_hop<'a>(
+        &mut self,
+        snapshot: &'a Snapshot,
+        index: ConnectionIndex,
+        towards_server: bool,
+    ) -> Result<&'a NextHop, Outcome> {
         let version = snapshot.routes.version;
         let connection = self.table.get_mut(index);
         if connection.route_version != version {
             connection.route_version = version;
             connection.hop_to_server = HopIndex::NONE;
             connection.hop_to_client = HopIndex::NONE;
-        }
-        let known = if towards_server {
-            connection.hop_to_server
-        } else {
-            connection.hop_to_client
-        };
-        if known != HopIndex::NONE {
-            return Ok(known);
         }
         let destination = if towards_server {
             connection.server
@@ -46,7 +58,7 @@ impl<F: Frame> Pipeline<F> {
                 } else {
                     connection.hop_to_client = hop;
                 }
-                Ok(hop)
+                snapshot.routes.hop(hop).ok_or_else(|| DropReason::NoRoute.into())
             }
             RouteLookup::Unresolved(interface, address) => Err(Outcome::AwaitNeighbour(interface, address)),
             RouteLookup::Nowhere => Err(DropReason::NoRoute.into()),
@@ -70,11 +82,14 @@ impl<F: Frame> Pipeline<F> {
             RouteLookup::Unresolved(interface, address) => return Outcome::AwaitNeighbour(interface, address),
             RouteLookup::Nowhere => return DropReason::NoRoute.into(),
         };
+        let Some(hop) = context.snapshot.routes.hop(hop) else {
+            return DropReason::NoRoute.into();
+        };
         if let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, 0) {
             return outcome;
         }
         edit::decrement_ttl(frame, packet);
         edit::finish_checksum(frame, packet, false);
-        self.send(context.snapshot, frame, packet, hop)
+        self.send(frame, packet, hop)
     }
 }

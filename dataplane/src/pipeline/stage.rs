@@ -2,11 +2,34 @@
 
 use crate::address::Address;
 use crate::conn::fragments::DatagramKey;
+use crate::conn::index::Reference;
 use crate::io::PortIndex;
 use crate::parse::{Packet, Parsed};
 use crate::snapshot::{InterfaceIndex, Snapshot};
 use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::ethernet::MacWord;
+
+/// What all frames of a burst have in common: looked up once.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) port: PortIndex,
+    /// The interface of frames without a VLAN tag, and our MAC there.
+    pub(super) untagged: Option<(InterfaceIndex, MacWord)>,
+    pub(super) may_be_partial: bool,
+}
+
+impl Arrival {
+    pub(super) fn on(port: PortIndex, snapshot: &Snapshot) -> Arrival {
+        let interfaces = &snapshot.interfaces;
+        let untagged = interfaces.find(port, None);
+        Arrival {
+            port,
+            untagged: untagged.map(|index| (index, interfaces.get(index).mac.into())),
+            may_be_partial: interfaces.has_partial_checksums(port),
+        }
+    }
+}
 
 /// Where a frame came from.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +57,8 @@ pub(super) struct Staged {
     pub(super) packet: Packet,
     pub(super) interface: InterfaceIndex,
     pub(super) hash: u64,
+    /// What the hash probably leads to.
+    pub(super) candidate: Reference,
 }
 
 impl Staged {
@@ -42,6 +67,7 @@ impl Staged {
         packet: Packet::EMPTY,
         interface: InterfaceIndex(0),
         hash: 0,
+        candidate: Reference::NONE,
     };
 }
 

@@ -6,7 +6,7 @@
 
 use crate::address::Address;
 
-/// A running one's-complement sum of big-endian 16-bit words, not folded.
+/// A running one's-complement sum of big-endian 16-bit words, not folded: room for the sums of thousands of pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(pub u32);
 
@@ -45,10 +45,9 @@ impl Sum {
     /// From a total of words in the machine's byte order.
     #[inline(always)]
     fn of_native(total: u64) -> Sum {
-        let total = (total & 0xffff_ffff) + (total >> 32);
-        let total = (total & 0xffff_ffff) + (total >> 32);
-        let folded = Sum(total as u32 & 0xffff).plus(Sum((total >> 16) as u32)).fold();
-        Sum(u32::from(u16::from_be(folded)))
+        // A number plus itself with its halves swapped: the upper half of that is the sum of both halves with the carry brought round.
+        let halves = (total.wrapping_add(total.rotate_left(32)) >> 32) as u32;
+        Sum(u32::from(u16::from_be(Sum(halves).fold())))
     }
 
     /// The sum of an address as it stands on the wire.
@@ -74,13 +73,13 @@ impl Sum {
     /// Adds another sum.
     #[inline]
     pub const fn plus(self, other: Sum) -> Sum {
-        Sum(fold_once(self.0) + fold_once(other.0))
+        Sum(self.0 + other.0)
     }
 
     /// Adds a word.
     #[inline]
     pub const fn plus_word(self, word: u16) -> Sum {
-        Sum(fold_once(self.0) + word as u32)
+        Sum(self.0 + word as u32)
     }
 
     /// Takes a word away again: adds its complement.
@@ -98,8 +97,8 @@ impl Sum {
     /// The sum as one word.
     #[inline]
     pub const fn fold(self) -> u16 {
-        let once = fold_once(self.0);
-        fold_once(once) as u16
+        // As in `of_native`: the upper half is the sum of both halves with the carry brought round.
+        (self.0.wrapping_add(self.0.rotate_left(16)) >> 16) as u16
     }
 
     /// What goes into a header's checksum field for a message with this sum.
@@ -107,11 +106,6 @@ impl Sum {
     pub const fn to_checksum(self) -> u16 {
         !self.fold()
     }
-}
-
-#[inline]
-const fn fold_once(sum: u32) -> u32 {
-    (sum & 0xffff) + (sum >> 16)
 }
 
 /// A checksum field after the message changed by `delta` (what was added minus what was taken away).

@@ -5,6 +5,16 @@ use super::get_bytes;
 /// A link-layer address.
 pub type Mac = [u8; 6];
 
+/// A link-layer address as a word, to be compared with a frame's.
+#[derive(Clone, Copy, Debug)]
+pub struct MacWord(u64);
+
+impl From<Mac> for MacWord {
+    fn from([a, b, c, d, e, f]: Mac) -> MacWord {
+        MacWord(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
 /// All stations.
 pub const BROADCAST: Mac = [0xff; 6];
 /// Bytes of an untagged header.
@@ -31,6 +41,12 @@ pub const SERVICE_VLAN: u16 = 0x88a8;
 #[inline]
 pub fn destination(frame: &[u8]) -> Mac {
     get_bytes(frame, 0)
+}
+
+/// Whether a frame, which must have a whole header, is sent to this address.
+#[inline(always)]
+pub fn is_to(frame: &[u8], mac: MacWord) -> bool {
+    (u64::from_le_bytes(get_bytes(frame, 0)) ^ mac.0) << 16 == 0
 }
 
 /// The source address of a frame.

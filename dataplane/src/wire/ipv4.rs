@@ -6,6 +6,8 @@ use crate::address::Address;
 
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
+/// The first byte of a header without options: version 4, five words.
+pub const VERSION_AND_PLAIN_HEADER: u8 = 0x45;
 /// Offset of type of service (DSCP and ECN).
 pub const TOS: usize = 1;
 /// Offset of the total length.
@@ -50,14 +52,16 @@ pub fn destination(ip: &[u8]) -> Address {
     Address::v4(get_bytes(ip, DESTINATION))
 }
 
-/// Takes one from the time to live and keeps the checksum right.
+/// Takes one from the time to live, which must be more than 0, and keeps the checksum right.
 #[inline]
 pub fn decrement_ttl(ip: &mut [u8]) {
-    let old = get_u16(ip, TTL);
-    let new = old - 0x0100;
-    put_u16(ip, TTL, new);
-    // ~m + m' of RFC 1624 where m' is m - 0x0100, whatever m is.
-    patch_checksum(ip, Sum(0xffff - 0x0100));
+    let Some(ip) = ip.first_chunk_mut::<HEADER>() else {
+        return;
+    };
+    ip[TTL] -= 1;
+    // The word with the time to live sinks by 0x0100, so the complement of the sum rises by it, and carries round (RFC 1141); never to 0xffff, as by RFC 1624.
+    let risen = u32::from(get_u16(ip, CHECKSUM)) + 0x0100;
+    put_u16(ip, CHECKSUM, (risen + u32::from(risen >= 0xffff)) as u16);
 }
 
 /// Corrects the header checksum after words of the header changed by `delta`.
@@ -99,7 +103,10 @@ pub struct Header {
 impl Header {
     /// Writes the header, checksum included, to the first 20 bytes of `ip`.
     pub fn emit(&self, ip: &mut [u8]) {
-        ip[0] = 0x45;
+        let Some(ip) = ip.first_chunk_mut::<HEADER>() else {
+            return;
+        };
+        ip[0] = VERSION_AND_PLAIN_HEADER;
         ip[TOS] = self.tos;
         put_u16(ip, TOTAL_LENGTH, self.total_length);
         put_u16(ip, IDENTIFICATION, self.identification);
@@ -109,7 +116,26 @@ impl Header {
         put_u16(ip, CHECKSUM, 0);
         ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.v4_octets());
         ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.v4_octets());
-        let checksum = Sum::of(&ip[..HEADER]).to_checksum();
+        let checksum = Sum::of_words(ip).to_checksum();
         put_u16(ip, CHECKSUM, checksum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_checksum_stays_right_when_the_time_to_live_sinks() {
+        for checksum in 0..=0xffff {
+            let mut ip = [0; HEADER];
+            put_u16(&mut ip, TTL, 0x4011);
+            put_u16(&mut ip, CHECKSUM, checksum);
+            decrement_ttl(&mut ip);
+            assert_eq!(ip[TTL], 0x3f);
+            // RFC 1624 equation 3, with m = 0x4011 and m' = 0x3f11.
+            let expected = update(checksum, Sum::default().minus_word(0x4011).plus_word(0x3f11));
+            assert_eq!(get_u16(&ip, CHECKSUM), expected, "from {checksum:04x}");
+        }
     }
 }

@@ -75,6 +75,9 @@ pub struct Header {
 impl Header {
     /// Writes the header, flow label 0, to the first 40 bytes of `ip`.
     pub fn emit(&self, ip: &mut [u8]) {
+        let Some(ip) = ip.first_chunk_mut::<HEADER>() else {
+            return;
+        };
         ip[0] = 0x60 | self.traffic_class >> 4;
         ip[1] = self.traffic_class << 4;
         put_u16(ip, 2, 0);

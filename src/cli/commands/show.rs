@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ulvs_control::api::protocol::SCHEMA_VERSION;
 use ulvs_control::api::views::{
-    ConnectionView, CounterView, DirectorView, NextHopView, PortView, ServerView, ServiceView, WorkerView,
+    ConnectionView, CounterView, DirectorView, NextHopView, Origin, PortView, ServerView, ServiceView, WorkerView,
 };
 
 use super::super::table::Table;
@@ -42,6 +42,9 @@ fn service_text(service: &ServiceView) -> String {
     if service.one_packet {
         facts.push("one packet".to_owned());
     }
+    if service.origin != Origin::File {
+        facts.push(format!("from {}", service.origin.name()));
+    }
     let totals = &service.totals;
     let mut table = Table::new(&[
         "  SERVER",
@@ -54,6 +57,7 @@ fn service_text(service: &ServiceView) -> String {
         "PACKETS OUT",
         "BYTES IN",
         "BYTES OUT",
+        "ORIGIN",
         "NEXT HOP",
     ]);
     service.servers.iter().for_each(|server| table.row(server_row(server)));
@@ -101,6 +105,7 @@ fn server_row(server: &ServerView) -> Vec<String> {
         totals.packets_out.to_string(),
         totals.bytes_in.to_string(),
         totals.bytes_out.to_string(),
+        server.origin.name().to_owned(),
         next_hop_text(server.next_hop.as_ref()) + if server.overloaded { ", overloaded" } else { "" },
     ]
 }
@@ -157,6 +162,7 @@ impl Shown for Vec<WorkerView> {
         let mut table = Table::new(&[
             "WORKER",
             "CORE",
+            "STATE",
             "BUSY",
             "CONNECTIONS",
             "CAPACITY",
@@ -172,6 +178,9 @@ impl Shown for Vec<WorkerView> {
             table.row(vec![
                 worker.index.to_string(),
                 or_dash(worker.core),
+                worker.stuck_milliseconds.map_or("ok".to_owned(), |milliseconds| {
+                    format!("stuck for {}.{} s", milliseconds / 1000, milliseconds / 100 % 10)
+                }),
                 format!("{:.1}%", worker.busy_share * 100.0),
                 worker.connections.to_string(),
                 worker.connection_capacity.to_string(),
@@ -205,8 +214,12 @@ impl Shown for DirectorView {
                 or_dash(mac.clone()),
             ]);
         }
+        let given_up = match &self.given_up {
+            Some(reason) => format!("The virtual addresses are given up: {reason}; see `ulvs workers` and the log.\n"),
+            None => String::new(),
+        };
         format!(
-            "ulvsd {} (process {}) has been up for {}.\nConfiguration: generation {}. Connection table: {}.\n\n{}",
+            "ulvsd {} (process {}) has been up for {}.\nConfiguration: generation {}. Connection table: {}.\n{given_up}\n{}",
             self.version,
             self.pid,
             duration_text(self.uptime_seconds),

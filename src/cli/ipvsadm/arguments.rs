@@ -1,6 +1,7 @@
 //! ipvsadm's command line: one command, its options, and the rules on which go together. Messages and exit status are ipvsadm 1.31's.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ulvs_control::api::protocol::ServiceSelector;
 use ulvs_control::api::views::Protocol;
@@ -37,12 +38,21 @@ pub struct Arguments {
     pub options: BTreeMap<Opt, Option<String>>,
     /// The service that `-t`, `-u`, `--sctp-service` or `-f` names.
     pub service: Option<ServiceSelector>,
+    /// The server that `-r` names; port 0 when it names none.
+    pub server: Option<(IpAddr, u16)>,
+    /// The address that `-z` names.
+    pub local_address: Option<IpAddr>,
 }
 
 impl Arguments {
     /// Whether an option is given.
     pub fn has(&self, option: Opt) -> bool {
         self.options.contains_key(&option)
+    }
+
+    /// The value of an option that is given and has one.
+    pub fn value(&self, option: Opt) -> Option<&str> {
+        self.options.get(&option)?.as_deref()
     }
 }
 
@@ -53,7 +63,7 @@ pub(super) fn rules(message: impl Into<String>) -> UsageError {
     }
 }
 
-fn try_help(program: &str) -> UsageError {
+pub(super) fn try_help(program: &str) -> UsageError {
     let message = format!("Try `{program} -h' or '{program} --help' for more information.");
     UsageError {
         status: STATUS_USAGE,
@@ -81,6 +91,8 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Arguments, UsageError>
         plain: Vec::new(),
         options: BTreeMap::new(),
         service: None,
+        server: None,
+        local_address: None,
     };
     if matches!(command, Command::Help | Command::Version) {
         return Ok(arguments);
@@ -118,9 +130,11 @@ impl Arguments {
         let value = found.value.as_deref().unwrap_or_default();
         match option {
             Opt::ServiceAddress => self.service = Some(service_selector(found.long, value)?),
+            Opt::RealServer => self.server = Some(values::server(value, self.service.as_ref())?),
+            Opt::LocalAddress => self.local_address = Some(values::local_address(value)?),
             _ => values::check(option, found.value.as_deref(), self.service.as_ref())?,
         }
-        // Which of -g, -i and -m was given is in the word itself.
+        // Which of -g, -i, -m and -b was given is in the word itself.
         let value = if option == Opt::ForwardingMethod {
             Some(found.long.to_owned())
         } else {

@@ -154,22 +154,27 @@ fn scheduler_and_flags(service: &ServiceView) -> String {
     text
 }
 
-/// The mask is left out when it is the whole address; it is a netmask for IPv4 and a length for IPv6.
 fn persistence_flags(address: IpAddr, persistence: &PersistenceView) -> String {
-    let PersistenceView {
-        timeout_seconds,
-        prefix_length,
-    } = *persistence;
-    let whole = if address.is_ipv6() { 128 } else { 32 };
-    let mask = if prefix_length >= whole {
-        String::new()
-    } else if address.is_ipv6() {
-        format!(" mask {prefix_length}")
-    } else {
-        let bits = u32::MAX.checked_shl(u32::from(32 - prefix_length)).unwrap_or(0);
-        format!(" mask {}", Ipv4Addr::from_bits(bits))
-    };
-    format!(" persistent {timeout_seconds}{mask}")
+    let mask = mask(address, persistence).map(|mask| format!(" mask {mask}"));
+    format!(
+        " persistent {}{}",
+        persistence.timeout_seconds,
+        mask.unwrap_or_default()
+    )
+}
+
+/// A netmask for IPv4 and a length for IPv6; `None` when it is the whole address.
+pub fn mask(address: IpAddr, persistence: &PersistenceView) -> Option<String> {
+    let length = persistence.prefix_length;
+    match address {
+        IpAddr::V6(_) => (length < 128).then(|| length.to_string()),
+        IpAddr::V4(_) => (length < 32).then(|| Ipv4Addr::from_bits(netmask(length)).to_string()),
+    }
+}
+
+/// The IPv4 netmask of a length.
+pub fn netmask(length: u8) -> u32 {
+    u32::MAX.checked_shl(32_u32.saturating_sub(length.into())).unwrap_or(0)
 }
 
 fn server_line(service: &ServiceView, server: &ServerView, format: &Format) -> String {
@@ -204,7 +209,8 @@ fn server_line(service: &ServiceView, server: &ServerView, format: &Format) -> S
     line + "\n"
 }
 
-fn method_name(method: Method) -> &'static str {
+/// The method as ipvsadm and the kernel name it.
+pub fn method_name(method: Method) -> &'static str {
     match method {
         Method::Nat => "Masq",
         Method::Dr => "Route",

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use ulvs_control::api::views::Protocol;
 
@@ -109,19 +110,38 @@ pub fn host_address(host: &str) -> Option<IpAddr> {
     dns_lookup::lookup_host(host).ok()?.into_iter().find(IpAddr::is_ipv4)
 }
 
+/// The same for what stands in brackets: an IPv6 address, or the name of one.
+pub fn host_address_v6(host: &str) -> Option<IpAddr> {
+    match host.parse() {
+        Ok(address) => Some(address),
+        Err(_) if host.is_empty() => None,
+        Err(_) => dns_lookup::lookup_host(host).ok()?.into_iter().find(IpAddr::is_ipv6),
+    }
+}
+
 /// The port given as a number or as a service's name.
 pub fn port_number(port: &str, protocol: Protocol) -> Option<u16> {
     if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
         return port.parse().ok();
     }
-    let services = fs::read_to_string(SERVICES_FILE).ok()?;
-    named_port(&services, port, protocol)
+    // Rule files have thousands of names: the list is read once.
+    static NUMBERS: OnceLock<PortNumbers> = OnceLock::new();
+    let numbers = NUMBERS.get_or_init(|| port_numbers(&fs::read_to_string(SERVICES_FILE).unwrap_or_default()));
+    numbers.get(&(port.to_owned(), protocol.name().to_owned())).copied()
 }
 
-fn named_port(services: &str, wanted: &str, protocol: Protocol) -> Option<u16> {
-    service_lines(services)
-        .find(|(name, _, of, aliases)| *of == protocol.name() && (*name == wanted || aliases.contains(&wanted)))
-        .map(|(_, port, _, _)| port)
+/// Ports by name and protocol.
+type PortNumbers = HashMap<(String, String), u16>;
+
+fn port_numbers(services: &str) -> PortNumbers {
+    let mut numbers = HashMap::new();
+    for (name, port, protocol, aliases) in service_lines(services) {
+        for name in std::iter::once(name).chain(aliases) {
+            // The first line for a name counts.
+            numbers.entry((name.to_owned(), protocol.to_owned())).or_insert(port);
+        }
+    }
+    numbers
 }
 
 #[cfg(test)]
@@ -142,9 +162,11 @@ mod tests {
         assert_eq!(names.endpoint(v4, 80, Protocol::Tcp), "192.0.2.1:http");
         assert_eq!(names.endpoint(v4, 80, Protocol::Udp), "192.0.2.1:80");
         assert_eq!(Names::numeric().endpoint(v4, 80, Protocol::Tcp), "192.0.2.1:80");
-        assert_eq!(named_port(SERVICES, "www", Protocol::Tcp), Some(80));
-        assert_eq!(named_port(SERVICES, "domain", Protocol::Udp), Some(53));
-        assert_eq!(named_port(SERVICES, "domain", Protocol::Sctp), None);
+        let numbers = port_numbers(SERVICES);
+        let number = |name: &str, protocol: &str| numbers.get(&(name.to_owned(), protocol.to_owned())).copied();
+        assert_eq!(number("www", "tcp"), Some(80));
+        assert_eq!(number("domain", "udp"), Some(53));
+        assert_eq!(number("domain", "sctp"), None);
     }
 
     #[test]

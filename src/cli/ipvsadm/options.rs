@@ -31,6 +31,12 @@ pub enum Command {
     Save,
     /// `-Z`
     Zero,
+    /// `-P`, DPVS's
+    AddLocalAddress,
+    /// `-Q`, DPVS's
+    DeleteLocalAddress,
+    /// `-G`, DPVS's
+    GetLocalAddresses,
     /// `-h`
     Help,
     /// `-v`
@@ -75,6 +81,9 @@ pub enum Opt {
     TunNoChecksum,
     TunChecksum,
     TunRemoteChecksum,
+    LocalAddress,
+    InterfaceName,
+    Atomic,
 }
 
 /// Whether an option takes a value.
@@ -226,7 +235,18 @@ pub const WORDS: &[Word] = &[
     flag("tun-nocsum", None, Opt::TunNoChecksum),
     flag("tun-csum", None, Opt::TunChecksum),
     flag("tun-remcsum", None, Opt::TunRemoteChecksum),
+    // What ipvsadm 1.31 does not have: DPVS's, and our own.
+    command("add-laddr", Some('P'), Command::AddLocalAddress),
+    command("del-laddr", Some('Q'), Command::DeleteLocalAddress),
+    command("get-laddr", Some('G'), Command::GetLocalAddresses),
+    with_value("laddr", Some('z'), Opt::LocalAddress),
+    with_value("ifname", Some('F'), Opt::InterfaceName),
+    FULLNAT,
+    flag("atomic", None, Opt::Atomic),
 ];
+
+/// FullNAT is `-b` where a server is added or edited, as in DPVS. Elsewhere `-b` is ipvsadm's, for scheduler flags.
+pub const FULLNAT: Word = flag("fullnat", None, Opt::ForwardingMethod);
 
 impl Command {
     /// The name in ipvsadm's messages.
@@ -246,6 +266,9 @@ impl Command {
             Command::Restore => "restore",
             Command::Save => "save",
             Command::Zero => "zero",
+            Command::AddLocalAddress => "add-laddr",
+            Command::DeleteLocalAddress => "del-laddr",
+            Command::GetLocalAddresses => "get-laddr",
             Command::Help => "help",
             Command::Version => "version",
         }
@@ -256,6 +279,7 @@ impl Command {
         match self {
             Command::AddService | Command::EditService | Command::DeleteService => &[Opt::ServiceAddress],
             Command::AddServer | Command::EditServer | Command::DeleteServer => &[Opt::ServiceAddress, Opt::RealServer],
+            Command::AddLocalAddress | Command::DeleteLocalAddress => &[Opt::ServiceAddress, Opt::LocalAddress],
             _ => &[],
         }
     }
@@ -312,6 +336,9 @@ impl Command {
             Command::StopDaemon => &[Opt::SyncId],
             Command::Save => &[Opt::Numeric],
             Command::Zero => &[Opt::ServiceAddress],
+            Command::Restore => &[Opt::Atomic],
+            Command::AddLocalAddress | Command::DeleteLocalAddress => &[Opt::InterfaceName],
+            Command::GetLocalAddresses => &[Opt::ServiceAddress, Opt::Numeric],
             _ => &[],
         }
     }
@@ -355,11 +382,14 @@ impl Opt {
             Opt::TunNoChecksum => "tun-nocsum",
             Opt::TunChecksum => "tun-csum",
             Opt::TunRemoteChecksum => "tun-remcsum",
+            Opt::LocalAddress => "laddr",
+            Opt::InterfaceName => "ifname",
+            Opt::Atomic => "atomic",
         }
     }
 
     /// All of them, in the order in which ipvsadm complains.
-    pub const ALL: [Opt; 34] = [
+    pub const ALL: [Opt; 37] = [
         Opt::Numeric,
         Opt::Connection,
         Opt::ServiceAddress,
@@ -394,5 +424,8 @@ impl Opt {
         Opt::TunNoChecksum,
         Opt::TunChecksum,
         Opt::TunRemoteChecksum,
+        Opt::LocalAddress,
+        Opt::InterfaceName,
+        Opt::Atomic,
     ];
 }

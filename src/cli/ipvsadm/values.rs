@@ -12,6 +12,9 @@ use super::options::{Command, Opt};
 
 /// A timeout is at most 31 days.
 const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=31 * 24 * 3600;
+/// `DEF_SCHED`
+pub const SCHEDULER: &str = "wlc";
+
 const INT_MAX: u32 = i32::MAX as u32;
 /// The largest UDP payload in IPv4.
 const SYNC_MESSAGE_BYTES: RangeInclusive<u32> = 1..=65_507;
@@ -62,16 +65,30 @@ pub fn check(option: Opt, value: Option<&str>, service: Option<&ServiceSelector>
             Err(rules(format!("invalid timeout value `{value}' specified")))
         }
         Opt::Netmask if service.is_some_and(is_ipv6) => within(1..=128, "ipv6 netmask"),
-        Opt::Netmask if !is_ipv4_number(value) => Err(rules("illegal virtual server persistent mask specified")),
-        Opt::RealServer => match endpoint(value, Protocol::Tcp) {
-            Some(_) => Ok(()),
-            None => Err(rules("illegal real server address[:port] specified")),
-        },
+        Opt::Netmask if ipv4_number(value).is_none() => Err(rules("illegal virtual server persistent mask specified")),
         _ => Ok(()),
     }
 }
 
-fn is_ipv6(service: &ServiceSelector) -> bool {
+/// The server that `-r` names, given the service that was named before it.
+pub fn server(value: &str, service: Option<&ServiceSelector>) -> Result<(IpAddr, u16), UsageError> {
+    let protocol = match service {
+        Some(ServiceSelector::Address {
+            protocol: Some(protocol),
+            ..
+        }) => *protocol,
+        _ => Protocol::Tcp,
+    };
+    endpoint(value, protocol).ok_or_else(|| rules("illegal real server address[:port] specified"))
+}
+
+/// The address that `-z` names.
+pub fn local_address(value: &str) -> Result<IpAddr, UsageError> {
+    names::host_address(value).ok_or_else(|| rules("illegal local address specified"))
+}
+
+/// Whether the service is one of IPv6.
+pub fn is_ipv6(service: &ServiceSelector) -> bool {
     match service {
         ServiceSelector::Address { address, .. } => address.is_ipv6(),
         ServiceSelector::Fwmark { ipv6, .. } => *ipv6,
@@ -80,15 +97,15 @@ fn is_ipv6(service: &ServiceSelector) -> bool {
 }
 
 /// An address as inet_aton(3) reads it: up to four decimal, octal or hexadecimal numbers, of which the last fills what is left.
-fn is_ipv4_number(text: &str) -> bool {
+pub fn ipv4_number(text: &str) -> Option<u32> {
     let parts: Vec<Option<u64>> = text.split('.').map(c_number).collect();
-    let Some((last, first)) = parts.split_last() else {
-        return false;
-    };
-    let room = 1_u64 << (8 * 4_u32.saturating_sub(first.len() as u32));
-    first.len() < 4
-        && first.iter().all(|part| part.is_some_and(|number| number < 256))
-        && last.is_some_and(|number| number < room)
+    let (last, first) = parts.split_last()?;
+    let last_bits = 8 * 4_u32.checked_sub(first.len() as u32).filter(|bytes| *bytes > 0)?;
+    let mut address = last.filter(|number| *number < 1 << last_bits)? as u32;
+    for (part, shift) in first.iter().zip([24, 16, 8]) {
+        address |= (part.filter(|number| *number < 256)? as u32) << shift;
+    }
+    Some(address)
 }
 
 fn c_number(text: &str) -> Option<u64> {
@@ -123,14 +140,19 @@ pub fn endpoint(text: &str, protocol: Protocol) -> Option<(IpAddr, u16)> {
         return None;
     }
     let port = port.map_or(Some(0), |port| names::port_number(port, protocol))?;
-    Some((names::host_address(host)?, port))
+    // A name in brackets is that of an IPv6 address: `-S` writes it so.
+    let address = match text.starts_with('[') {
+        true => names::host_address_v6(host)?,
+        false => names::host_address(host)?,
+    };
+    Some((address, port))
 }
 
 /// The flags of `-b`, given the scheduler of `-s`.
 pub fn check_scheduler_flags(arguments: &Arguments) -> Result<(), UsageError> {
-    let value = |option| arguments.options.get(&option).and_then(Option::as_deref);
-    let scheduler = value(Opt::Scheduler).unwrap_or("wlc");
-    for flag in value(Opt::SchedulerFlags)
+    let scheduler = arguments.value(Opt::Scheduler).unwrap_or(SCHEDULER);
+    for flag in arguments
+        .value(Opt::SchedulerFlags)
         .unwrap_or_default()
         .split(',')
         .filter(|flag| !flag.is_empty())
@@ -180,11 +202,11 @@ const TUNNEL_OPTIONS: [Opt; 5] = [
 ];
 
 fn check_server(arguments: &Arguments) -> Result<(), UsageError> {
-    let value = |option| arguments.options.get(&option).and_then(Option::as_deref);
-    let tunnelled = value(Opt::ForwardingMethod) == Some("ipip");
-    let server = value(Opt::RealServer).and_then(|text| endpoint(text, Protocol::Tcp));
-    let server_is_ipv6 = server.is_some_and(|(address, _)| address.is_ipv6());
-    if !tunnelled
+    let method = arguments.value(Opt::ForwardingMethod);
+    let tunnelled = method == Some("ipip");
+    let any_family = tunnelled || method == Some("fullnat");
+    let server_is_ipv6 = arguments.server.is_some_and(|(address, _)| address.is_ipv6());
+    if !any_family
         && arguments
             .service
             .as_ref()
@@ -195,7 +217,7 @@ fn check_server(arguments: &Arguments) -> Result<(), UsageError> {
     if !tunnelled && TUNNEL_OPTIONS.iter().any(|option| arguments.has(*option)) {
         return Err(rules("Tunnel options conflict with forward method"));
     }
-    check_tunnel(arguments, value(Opt::TunType).unwrap_or("ipip"))
+    check_tunnel(arguments, arguments.value(Opt::TunType).unwrap_or("ipip"))
 }
 
 /// GUE needs its port; GUE and GRE take at most one way of checksumming, and GRE has no remote one.

@@ -1,7 +1,7 @@
 //! Cuts a command line into options and plain words, in the order and by the rules of the popt library, which ipvsadm uses: short options
 //! may be combined (`-Lnc`), the last of them may carry its value (`-t10.0.0.1:80`), plain words may stand anywhere, `--` ends options.
 
-use super::options::{Meaning, Value, WORDS, Word};
+use super::options::{Command, FULLNAT, Meaning, Value, WORDS, Word};
 
 /// One option with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Reader {
     /// The word whose short options are being read, and those still to come.
     short: Option<(String, String)>,
     only_plain: bool,
+    /// Whether the command is about a server, for which `-b` is another option.
+    concerns_server: bool,
     /// Plain words met so far.
     pub plain: Vec<String>,
 }
@@ -43,6 +45,7 @@ impl Reader {
             arguments: arguments.into_iter(),
             short: None,
             only_plain: false,
+            concerns_server: false,
             plain: Vec::new(),
         }
     }
@@ -84,10 +87,13 @@ impl Reader {
     fn short_option(&mut self, word: String, rest: &str) -> Result<Found, Wrong> {
         let mut letters = rest.chars();
         let letter = letters.next();
-        let known = WORDS
-            .iter()
-            .find(|known| known.short.is_some() && known.short == letter);
-        let known = known.ok_or_else(|| wrong(&word, "unknown option"))?;
+        let known = if self.concerns_server && letter == Some('b') {
+            &FULLNAT
+        } else {
+            let mut words = WORDS.iter();
+            let known = words.find(|known| known.short.is_some() && known.short == letter);
+            known.ok_or_else(|| wrong(&word, "unknown option"))?
+        };
         let rest = letters.as_str();
         if rest.is_empty() {
             return self.finish(known, &word, None);
@@ -111,6 +117,9 @@ impl Reader {
             (Value::Required, None) => Some(self.arguments.next().ok_or_else(|| wrong(word, "missing argument"))?),
             (Value::Optional, None) => self.next_plain(),
         };
+        if let Meaning::Command(Command::AddServer | Command::EditServer) = known.meaning {
+            self.concerns_server = true;
+        }
         let last = if took_next { value.as_deref() } else { None };
         let word = last.unwrap_or(word).to_owned();
         Ok(Found {

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
+use crate::api::changes::{Change, ChangesOutcome};
 use crate::api::protocol::{ConnectionFilter, ConnectionsPage, Cursor, ErrorCode, ServiceSelector};
 use crate::api::views::*;
 use crate::api::{Answer, Backend, Refusal};
@@ -17,6 +19,8 @@ pub struct Fake {
     pub buckets: RefCell<Buckets>,
     /// Done to the connections after each page.
     pub change: Option<fn(&mut Buckets)>,
+    /// Transactions that were made: how many changes, and whether all or nothing.
+    pub changes: Arc<Mutex<Vec<(usize, bool)>>>,
 }
 
 pub fn service(number: u16, servers: u32) -> ServiceView {
@@ -32,6 +36,8 @@ pub fn service(number: u16, servers: u32) -> ServiceView {
         persistence_engine: None,
         one_packet: false,
         client_address: ClientAddress::Hidden,
+        local_addresses: Vec::new(),
+        origin: Origin::File,
         totals: Traffic {
             connections: u64::MAX,
             ..Traffic::default()
@@ -56,6 +62,7 @@ fn server(number: u32) -> ServerView {
         persistent: 0,
         totals: Traffic::default(),
         rates: None,
+        origin: Origin::File,
         next_hop: Some(NextHopView {
             resolved: true,
             mac: Some("02:00:00:00:00:01".into()),
@@ -91,6 +98,7 @@ impl Backend for Fake {
             generation: 7,
             uptime_seconds: 1,
             connection_table_size: 4096,
+            given_up: None,
             ports: Vec::new(),
         })
     }
@@ -153,11 +161,26 @@ impl Backend for Fake {
             frames_free: 0,
             frames_total: 0,
             table_full: 0,
+            stuck_milliseconds: None,
         };
         Ok(vec![worker; 10_000])
     }
 
     async fn timeouts(&self) -> Answer<TimeoutsView> {
         Err(Refusal::new(ErrorCode::Unavailable, "worker 1 does not answer"))
+    }
+
+    async fn totals(&self) -> Answer<TotalsView> {
+        Ok(TotalsView::default())
+    }
+
+    /// Longer than a frame, and with characters of several bytes.
+    async fn configuration(&self) -> Answer<String> {
+        Ok("# é\n".repeat(500_000))
+    }
+
+    async fn change(&self, changes: Vec<Change>, atomic: bool) -> Answer<ChangesOutcome> {
+        self.changes.lock().unwrap().push((changes.len(), atomic));
+        Ok(ChangesOutcome::default())
     }
 }

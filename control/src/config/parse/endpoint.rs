@@ -37,7 +37,7 @@ pub fn show_endpoint(address: Address, port: u16) -> String {
 
 /// Reads `ADDRESS[:PORT]`. `role` names the address in messages ("a virtual address").
 pub fn parse_endpoint(text: &At<String>, role: &str, findings: &mut Findings) -> Option<At<Endpoint>> {
-    let read = split_endpoint(&text.value).and_then(|(ip, port)| Ok((usable_address(ip, role)?, port)));
+    let read = split_endpoint(&text.value).and_then(|(ip, port)| Ok((check_usable(ip, role)?, port)));
     match read {
         Ok((address, port)) => Some(text.clone().map(|_| Endpoint { address, port })),
         Err(problem) => {
@@ -53,7 +53,7 @@ pub fn parse_address(text: &At<String>, role: &str, findings: &mut Findings) -> 
         .value
         .parse()
         .map_err(|_| not_an_address(&text.value, "\"192.0.2.10\" or \"2001:db8::10\""));
-    match read.and_then(|ip| usable_address(ip, role)) {
+    match read.and_then(|ip| check_usable(ip, role)) {
         Ok(address) => Some(text.clone().map(|_| address)),
         Err(problem) => {
             findings.error(&text.span, problem.what).help(problem.help);
@@ -134,8 +134,12 @@ fn parse_port(digits: &str) -> Result<u16, Problem> {
     }
 }
 
-/// Refuses addresses that no host on a network answers to.
-fn usable_address(ip: IpAddr, role: &str) -> Result<Address, Problem> {
+/// Refuses addresses that no host on a network answers to. `role` names the address in the error, which is a sentence.
+pub fn usable_address(ip: IpAddr, role: &str) -> Result<Address, String> {
+    check_usable(ip, role).map_err(|problem| problem.what)
+}
+
+fn check_usable(ip: IpAddr, role: &str) -> Result<Address, Problem> {
     let unusable = |kind: &str| {
         Problem::new(
             format!("{ip} is {kind}, which cannot be {role}"),

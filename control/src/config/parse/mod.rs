@@ -9,10 +9,10 @@ mod port;
 mod service;
 mod tunnel;
 
-pub use endpoint::show_endpoint;
+pub use endpoint::{show_endpoint, usable_address};
 pub use local_pool::LocalPoolEntry;
 pub use port::PortEntry;
-pub use service::{ServerEntry, ServiceEntry};
+pub use service::{ServerEntry, ServiceEntry, made_name};
 
 use super::error::Findings;
 use super::model::{Backend, Config, Director, Dpdk, Timeouts};

@@ -12,6 +12,7 @@ use crate::config::model::{Protocol, RealServer, VirtualService};
 use crate::config::names::{CLIENT_ADDRESSES, FlagWord, METHODS, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS};
 use crate::config::section::{At, Section};
 use crate::config::source::{Source, Span};
+use crate::origin::Origin;
 
 /// A `[[service]]`, as far as it could be read.
 #[derive(Debug)]
@@ -149,9 +150,15 @@ impl ServerEntry {
             tunnel: self.tunnel,
             upper_threshold: self.upper_threshold.value,
             lower_threshold: self.lower_threshold.value,
+            origin: Origin::File,
             line: source.line_of(self.address.span.start),
         }
     }
+}
+
+/// The name of a service that was given none.
+pub fn made_name(protocol: Protocol, address: Address, port: u16) -> String {
+    format!("{protocol} {}", show_endpoint(address, port))
 }
 
 impl ServiceEntry {
@@ -176,7 +183,7 @@ impl ServiceEntry {
             });
         let build_one = |(address, port, span): (Address, u16, &Span)| {
             let servers = self.servers.iter().filter(|server| server.serves(address));
-            let made_name = || format!("{protocol} {}", show_endpoint(address, port));
+            let made_name = || made_name(protocol, address, port);
             VirtualService {
                 name: self.name.as_ref().map_or_else(made_name, |name| name.value.clone()),
                 protocol,
@@ -187,6 +194,7 @@ impl ServiceEntry {
                 local_pool: self.local_pool.as_ref().map(|pool| pool.value.clone()),
                 client_address: self.client_address.value,
                 servers: servers.map(|server| server.build(port, source)).collect(),
+                origin: Origin::File,
                 line: source.line_of(span.start),
             }
         };

@@ -4,6 +4,7 @@ mod cases;
 mod documentation;
 mod hostile;
 mod model;
+mod write;
 
 use std::path::{Path, PathBuf};
 

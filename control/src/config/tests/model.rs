@@ -209,7 +209,7 @@ fn flags_are_named_as_in_ipvsadm() {
     };
     assert_eq!(
         config::scheduler_flag_names(SchedulerKind::Mh, both),
-        ["mh-port", "mh-fallback"]
+        ["mh-fallback", "mh-port"]
     );
     assert!(config::scheduler_flag_names(SchedulerKind::Rr, both).is_empty());
     assert_eq!(config::scheduler_name(SchedulerKind::Wlc), "wlc");

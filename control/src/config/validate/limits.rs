@@ -8,7 +8,7 @@ use crate::config::section::At;
 use crate::config::source::Span;
 
 /// The places of the kernel's Maglev table (`IP_VS_MH_TAB_SIZE`). The kernel refuses a service with more servers than that.
-const MH_TABLE_SIZE: usize = 4093;
+pub const MH_TABLE_SIZE: usize = 4093;
 
 pub fn check(entries: &Entries, findings: &mut Findings) {
     let mut services = Count::new("virtual services", "service_limit", &entries.service_limit);

@@ -16,6 +16,8 @@ use ulvs_dataplane::address::Family;
 use super::error::Findings;
 use super::parse::Entries;
 
+pub use limits::MH_TABLE_SIZE;
+
 /// Checks the whole file.
 pub fn validate(entries: &Entries, findings: &mut Findings) {
     ports::check(entries, findings);

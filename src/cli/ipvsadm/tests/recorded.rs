@@ -186,6 +186,8 @@ fn service(protocol: Protocol, address: IpAddr, port: u16, scheduler: &str) -> S
         persistence_engine: None,
         one_packet: false,
         client_address: ClientAddress::Hidden,
+        local_addresses: Vec::new(),
+        origin: Origin::File,
         totals: Traffic::default(),
         rates: Some(Rates::default()),
         servers: Vec::new(),
@@ -207,6 +209,7 @@ fn server(address: IpAddr, port: u16, method: Method, weight: u32) -> ServerView
         persistent: 0,
         totals: Traffic::default(),
         rates: Some(Rates::default()),
+        origin: Origin::File,
         next_hop: None,
     }
 }
@@ -249,11 +252,14 @@ pub fn template_and_call() -> [ConnectionView; 2] {
     ]
 }
 
-/// The connections that the kernel itself listed at that time (`/proc/net/ip_vs_conn`).
-pub fn kernel_connections() -> Option<Vec<ConnectionView>> {
-    let text = std::fs::read_to_string(super::goldens()?.join("proc_ip_vs_conn.txt")).unwrap();
+/// The connections that the kernel itself listed at that time (`/proc/net/ip_vs_conn`, or `ip_vs_conn_sync`).
+pub fn kernel_connections(recording: &str) -> Vec<ConnectionView> {
+    let Some(directory) = super::goldens() else {
+        return Vec::new();
+    };
+    let text = std::fs::read_to_string(directory.join(format!("{recording}.txt"))).unwrap();
     let lines = text.lines().filter(|line| line.starts_with("TCP "));
-    Some(lines.map(kernel_connection).collect())
+    lines.map(kernel_connection).collect()
 }
 
 fn kernel_connection(line: &str) -> ConnectionView {
@@ -269,7 +275,7 @@ fn kernel_connection(line: &str) -> ConnectionView {
     let [client, virtual_address, server] = [1, 3, 5].map(|field| endpoint(fields[field], fields[field + 1]));
     connection(
         Protocol::Tcp,
-        fields[8].parse().unwrap(),
+        fields.last().unwrap().parse().unwrap(),
         fields[7],
         [&client, &virtual_address, &server],
     )

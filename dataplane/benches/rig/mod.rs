@@ -1,41 +1,55 @@
-//! A worker with its ports, its configuration and its flows, and the stopwatch.
+//! A worker with its ports, its configuration and its flows, and the stopwatch: for every benchmark that sends packets through a real
+//! [`Worker`], whatever its ports are.
+
+pub mod network;
+pub mod traffic;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use ulvs_dataplane::address::Family;
 use ulvs_dataplane::conn::key::{Key, KeyHasher};
 use ulvs_dataplane::counters::{Counters, Event};
-use ulvs_dataplane::io::{BURST, Io, PortIndex};
+use ulvs_dataplane::io::{BURST, Frame, Io, PortIndex};
 use ulvs_dataplane::pipeline::{Pipeline, SPARE_FRAMES, Settings};
 use ulvs_dataplane::service::{ForwardingMethod, Loads, protocol};
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::wire::tcp;
 use ulvs_dataplane::worker::{Mailbox, Mesh, Worker};
 
-use crate::network::{self, Balance};
-use crate::ports::{BenchIo, ChunkFrame, ROUND};
-use crate::traffic::{self, ServerSide};
+use network::Balance;
+use traffic::ServerSide;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-const BURSTS: usize = ROUND / BURST;
-/// What housekeeping ends at most in the turns of a round.
-const EXPIRED_PER_ROUND: usize = BURSTS * 128;
 /// How far the worker's clock goes on with each burst: 64 packets at 60 ns.
 const BURST_NS: u64 = 64 * 60;
 
 /// A packet to be made: the port it comes in on, its tuple, its TCP flags.
 pub type Draw = (PortIndex, Key, u8);
 
+/// Ports whose far ends are the generator's.
+pub trait Ports: Io {
+    /// Frames that fit at once, whole bursts. They are written before the clock runs, and are to be as warm then as a real port leaves them.
+    const ROUND: usize;
+    /// Whether what was sent can be looked at. Where not, there are no packets of servers: nobody knows what they look like.
+    const SHOWS_SENT: bool;
+
+    /// Puts a frame where the director will receive it from `port`.
+    fn arrive(&mut self, port: PortIndex, frame: Self::Frame);
+
+    /// Takes back all that was sent, and shows it in the order in which it had arrived.
+    fn take_sent(&mut self, see: impl FnMut(&Self::Frame));
+}
+
 /// See the module.
-pub struct Rig {
+pub struct Rig<P: Ports> {
     pub balance: Balance,
     pub counters: Arc<Counters>,
-    worker: Worker<BenchIo>,
-    now: Time,
+    pub worker: Worker<P>,
+    pub now: Time,
     sides: Vec<ServerSide>,
     random: u64,
 }
@@ -45,7 +59,7 @@ pub struct Timing(Vec<f64>);
 
 impl Timing {
     /// For rounds of so many packets, or whatever else is counted.
-    fn of(mut rounds: Vec<Duration>, count: usize) -> Timing {
+    pub fn of(mut rounds: Vec<Duration>, count: usize) -> Timing {
         rounds.sort();
         Timing(
             rounds
@@ -63,8 +77,8 @@ impl Timing {
 
 /// The timed region, and the only one: what `callgrind` counts goes by this name.
 #[inline(never)]
-fn timed_turns(worker: &mut Worker<BenchIo>, now: &mut Time) {
-    for _ in 0..BURSTS {
+pub fn timed_turns<P: Ports>(worker: &mut Worker<P>, now: &mut Time) {
+    for _ in 0..P::ROUND / BURST {
         worker.turn(*now);
         *now = *now + BURST_NS;
     }
@@ -72,8 +86,8 @@ fn timed_turns(worker: &mut Worker<BenchIo>, now: &mut Time) {
 
 /// The same work of the ports without a director between them.
 #[inline(never)]
-fn timed_harness(io: &mut BenchIo, frames: &mut Vec<ChunkFrame>) {
-    for _ in 0..BURSTS {
+fn timed_harness<P: Ports>(io: &mut P, frames: &mut Vec<P::Frame>) {
+    for _ in 0..P::ROUND / BURST {
         for port in 0..io.port_count() {
             io.receive(PortIndex(port as u8), frames);
             if !frames.is_empty() {
@@ -84,30 +98,34 @@ fn timed_harness(io: &mut BenchIo, frames: &mut Vec<ChunkFrame>) {
 }
 
 /// The cost of the ports and the stopwatch alone.
-pub fn harness(rounds: usize) -> Timing {
-    let mut io = BenchIo::new();
+pub fn harness<P: Ports>(io: &mut P, rounds: usize) -> Timing {
     let mut received = Vec::with_capacity(BURST);
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        let frames = io.pool.len() - ROUND..;
-        io.arrivals[0].extend(io.pool.drain(frames));
+        for _ in 0..P::ROUND {
+            let mut frame = io.allocate().expect("the pool holds more than a round");
+            frame
+                .set_length(traffic::SMALLEST_FRAME)
+                .expect("the smallest frames fit");
+            io.arrive(network::OUTSIDE, frame);
+        }
         let start = Instant::now();
-        timed_harness(&mut io, &mut received);
+        timed_harness(io, &mut received);
         times.push(start.elapsed());
-        io.pool.append(&mut io.sent);
+        io.take_sent(|_| ());
     }
-    Timing::of(times, ROUND)
+    Timing::of(times, P::ROUND)
 }
 
-impl Rig {
+impl<P: Ports> Rig<P> {
     /// Without connections yet, and with room for so many.
-    pub fn new(balance: Balance, capacity: usize) -> Rig {
-        let servers = usize::from(balance.servers) + 1;
+    pub fn new(io: P, balance: Balance, capacity: usize) -> Rig<P> {
+        let servers = balance.server_slots();
         let settings = Settings {
             worker: 0,
-            workers: 1,
+            steering: Steering::new(1, []),
             connections: capacity,
-            service_limit: 16,
+            service_limit: usize::from(balance.services),
             server_limit: servers,
             ports: 2,
             hasher: KeyHasher::new([
@@ -121,7 +139,7 @@ impl Rig {
         let counters = Arc::new(Counters::new(servers));
         let now = Time::from_secs(1);
         let pipeline = Pipeline::new(settings, Arc::clone(&counters), Arc::new(Loads::new(servers)), now);
-        let mut worker = Worker::new(BenchIo::new(), pipeline, 0, Mailbox::default(), Mesh::new(1));
+        let mut worker = Worker::new(io, pipeline, 0, Mailbox::default(), Mesh::new(1));
         worker.pipeline().adopt(now, network::snapshot(&balance));
         Rig {
             balance,
@@ -146,9 +164,10 @@ impl Rig {
         } else {
             &[0]
         };
-        let has_replies = matches!(self.balance.method, ForwardingMethod::Nat | ForwardingMethod::FullNat);
-        let opens_v6 = self.balance.server == Family::V6;
-        for first in (0..flows).step_by(ROUND) {
+        let has_replies =
+            matches!(self.balance.method, ForwardingMethod::Nat | ForwardingMethod::FullNat) && P::SHOWS_SENT;
+        let family = self.balance.server;
+        for first in (0..flows).step_by(P::ROUND) {
             for &flags in flags {
                 let mut next = first;
                 self.fill(|rig| {
@@ -156,18 +175,13 @@ impl Rig {
                     next += 1;
                     rig.draw_client(id, flags)
                 });
-                for _ in 0..BURSTS {
-                    self.worker.turn(self.now);
-                    self.now = self.now + BURST_NS;
-                }
-                let family = if opens_v6 { Family::V6 } else { Family::V4 };
-                // Bursts are taken from the end of the queue.
-                for (at, frame) in self.worker.io().sent.iter().enumerate() {
-                    let place = (BURSTS - 1 - at / BURST) * BURST + at % BURST;
-                    let id = (first + place as u32) % flows;
-                    self.sides[id as usize] = ServerSide::of_sent(frame, family);
-                }
-                self.drain();
+                timed_turns(&mut self.worker, &mut self.now);
+                let mut next = first;
+                let sides = &mut self.sides;
+                self.worker.io().take_sent(|frame| {
+                    sides[(next % flows) as usize] = ServerSide::of_sent(frame, family);
+                    next += 1;
+                });
             }
             // A hit is a packet of a connection that both sides have used: the first reply looks the way back up.
             if has_replies {
@@ -177,11 +191,8 @@ impl Rig {
                     next += 1;
                     rig.draw_server(id, tcp::ACK)
                 });
-                for _ in 0..BURSTS {
-                    self.worker.turn(self.now);
-                    self.now = self.now + BURST_NS;
-                }
-                self.drain();
+                timed_turns(&mut self.worker, &mut self.now);
+                self.worker.io().take_sent(|_| ());
             }
         }
         let expected = flows as usize;
@@ -216,23 +227,18 @@ impl Rig {
         ((u128::from(self.random) * self.sides.len() as u128) >> 64) as u32
     }
 
-    fn fill(&mut self, mut draw: impl FnMut(&mut Rig) -> Draw) {
-        for _ in 0..ROUND {
+    fn fill(&mut self, mut draw: impl FnMut(&mut Rig<P>) -> Draw) {
+        for _ in 0..P::ROUND {
             let (port, tuple, flags) = draw(self);
             let io = self.worker.io();
-            let mut frame = io.pool.pop().expect("the pool holds more than a round");
+            let mut frame = io.allocate().expect("the pool holds more than a round");
             traffic::write(&mut frame, usize::from(port.0), &tuple, flags);
-            io.arrivals[usize::from(port.0)].push(frame);
+            io.arrive(port, frame);
         }
     }
 
-    fn drain(&mut self) {
-        let io = self.worker.io();
-        io.pool.append(&mut io.sent);
-    }
-
     /// Times rounds of packets that `draw` chooses. Frames are written outside of the timed region.
-    pub fn measure(&mut self, rounds: usize, mut draw: impl FnMut(&mut Rig) -> Draw) -> Timing {
+    pub fn measure(&mut self, rounds: usize, mut draw: impl FnMut(&mut Rig<P>) -> Draw) -> Timing {
         let mut times = Vec::with_capacity(rounds);
         for round in 0..rounds {
             self.fill(&mut draw);
@@ -247,30 +253,37 @@ impl Rig {
                 "memory was taken in round {round}"
             );
             times.push(elapsed);
-            self.drain();
+            self.worker.io().take_sent(|_| ());
         }
         assert!(self.worker.pipeline().output.spare.len() <= SPARE_FRAMES);
-        Timing::of(times, ROUND)
+        Timing::of(times, P::ROUND)
     }
 
-    /// Times the end of all connections by their timers: nothing but housekeeping, per connection.
-    pub fn measure_expiry(&mut self) -> Timing {
-        self.now = self.now + Time::from_secs(1000).0;
-        let mut times = Vec::with_capacity(self.connections() / EXPIRED_PER_ROUND + 1);
-        // First the wheel turns to where they are.
-        let all = self.connections();
-        while self.connections() == all {
-            timed_turns(&mut self.worker, &mut self.now);
-        }
-        while self.connections() > 2 * EXPIRED_PER_ROUND {
-            let (before, start) = (self.connections(), Instant::now());
-            timed_turns(&mut self.worker, &mut self.now);
-            let elapsed = start.elapsed();
-            if before - self.connections() == EXPIRED_PER_ROUND {
-                times.push(elapsed);
+    /// Packets of open connections, chosen at random: the clients', or their servers'. All of them must go out.
+    pub fn measure_hits(&mut self, rounds: usize, is_outbound: bool) -> Timing {
+        let before = self.transmitted();
+        let timing = self.measure(rounds, |rig| {
+            let id = rig.any();
+            if is_outbound {
+                rig.draw_server(id, tcp::ACK)
+            } else {
+                rig.draw_client(id, tcp::ACK)
             }
-        }
-        Timing::of(times, EXPIRED_PER_ROUND)
+        });
+        let sent = self.transmitted() - before;
+        assert_eq!(sent, (rounds * P::ROUND) as u64, "every packet went out");
+        timing
+    }
+
+    /// A packet each of clients that have none yet, with these TCP flags. All of them must make a connection.
+    pub fn measure_opens(&mut self, rounds: usize, flags: u8) -> Timing {
+        let mut next = 0;
+        let timing = self.measure(rounds, |rig| {
+            next += 1;
+            rig.draw_client(next, flags)
+        });
+        assert_eq!(self.connections(), rounds * P::ROUND, "every packet made a connection");
+        timing
     }
 
     /// Verdict "transmit" so far.

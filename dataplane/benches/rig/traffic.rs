@@ -7,11 +7,16 @@ use ulvs_dataplane::service::protocol;
 use ulvs_dataplane::wire::checksum::Sum;
 use ulvs_dataplane::wire::{ethernet, ipv4, ipv6, put_u16, tcp, udp};
 
-use crate::network::{self, Balance, MACS, SERVICE_PORT};
-use crate::ports::ChunkFrame;
+use super::network::{self, Balance, MACS, SERVICE_PORT};
 
 /// 64 bytes on the wire with the frame check sequence, which software never sees.
-const SMALLEST_FRAME: usize = 60;
+pub const SMALLEST_FRAME: usize = 60;
+
+/// The service that a client talks to: clients in order go to services in none.
+fn service_of(balance: &Balance, id: u32) -> u16 {
+    let scattered = u64::from(id.wrapping_mul(0x9e37_79b1));
+    ((scattered * u64::from(balance.services)) >> 32) as u16
+}
 
 /// Client number `id`: four ports to an address.
 pub fn client(balance: &Balance, id: u32) -> Key {
@@ -25,15 +30,15 @@ pub fn client(balance: &Balance, id: u32) -> Key {
     };
     Key {
         source: address,
-        destination: network::virtual_address(balance.client),
+        destination: network::virtual_address(balance.client, service_of(balance, id)),
         source_port: 1024 + (id % 4) as u16 * 7919,
         destination_port: SERVICE_PORT,
         protocol: balance.protocol,
     }
 }
 
-/// Writes a packet with this tuple and these TCP flags (none for UDP). Transport checksums are some number: the director carries them on, it does not judge them.
-pub fn write(frame: &mut ChunkFrame, to_port: usize, tuple: &Key, tcp_flags: u8) {
+/// Makes an empty frame a packet with this tuple and these TCP flags (none for UDP). Transport checksums are some number: the director carries them on, it does not judge them.
+pub fn write<F: Frame>(frame: &mut F, to_port: usize, tuple: &Key, tcp_flags: u8) {
     let family = tuple.source.family();
     let ip_header = if family == Family::V4 {
         ipv4::HEADER
@@ -54,7 +59,8 @@ pub fn write(frame: &mut ChunkFrame, to_port: usize, tuple: &Key, tcp_flags: u8)
     } else {
         ip_length
     };
-    let bytes = frame.refill(length);
+    frame.set_length(length).expect("the smallest frames fit");
+    let bytes = frame.head_mut();
     bytes[..6].copy_from_slice(&MACS[to_port]);
     bytes[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
     let ethertype = if family == Family::V4 {
@@ -116,21 +122,21 @@ pub fn write(frame: &mut ChunkFrame, to_port: usize, tuple: &Key, tcp_flags: u8)
 /// What the generator must know to play the server of a flow: the end of the server's address, of the local address, and the local port.
 #[derive(Clone, Copy, Default)]
 pub struct ServerSide {
-    server: u8,
+    server: u16,
     local: u8,
     local_port: u16,
 }
 
 impl ServerSide {
     /// From a frame that the director sent to the server.
-    pub fn of_sent(frame: &ChunkFrame, family: Family) -> ServerSide {
+    pub fn of_sent<F: Frame>(frame: &F, family: Family) -> ServerSide {
         let ip = &frame.head()[ethernet::HEADER..];
         let (local, server, transport) = match family {
-            Family::V4 => (ip[15], ip[19], ipv4::HEADER),
-            Family::V6 => (ip[23], ip[39], ipv6::HEADER),
+            Family::V4 => (ip[15], [ip[18], ip[19]], ipv4::HEADER),
+            Family::V6 => (ip[23], [ip[38], ip[39]], ipv6::HEADER),
         };
         ServerSide {
-            server,
+            server: u16::from_be_bytes(server),
             local,
             local_port: u16::from_be_bytes([ip[transport], ip[transport + 1]]),
         }
@@ -146,7 +152,7 @@ impl ServerSide {
             (from_client.source, from_client.source_port)
         };
         Key {
-            source: network::server(balance.server, u16::from(self.server)),
+            source: network::server(balance.server, self.server),
             destination,
             source_port: network::SERVER_PORT,
             destination_port,

@@ -1,0 +1,144 @@
+//! DPDK's ports without a card, with a generator at their far ends. One worker has all of them open; [`DpdkPorts`] shows the director two.
+
+use ulvs::dpdk::{DeviceSettings, DpdkFrame, DpdkIo};
+use ulvs_dataplane::io::{BURST, Io, PortIndex};
+
+use crate::rig::Ports;
+
+/// What the director's two ports are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Rings in memory: the director receives from one of each pair and sends into the other.
+    Ring,
+    /// A driver that makes a frame of an empty buffer and frees what it sends, as that of a card does, without a card. The buffers that it takes are those
+    /// which the generator has written and freed last.
+    Null,
+}
+
+/// Rings that the director receives from, rings that it sends into, ports of nothing.
+const DEVICES: [&str; 6] = [
+    "net_ring0",
+    "net_ring1",
+    "net_ring2",
+    "net_ring3",
+    "net_null0",
+    "net_null1",
+];
+const PORTS: usize = 2;
+const RINGS_OUT: u8 = 2;
+const NULLS: u8 = 4;
+
+/// The devices to open.
+pub fn devices() -> Vec<DeviceSettings> {
+    DEVICES.map(|device| DeviceSettings::new(device, device)).to_vec()
+}
+
+/// The worker's ports of one driver.
+pub struct DpdkPorts<const NULL: bool> {
+    io: DpdkIo,
+    /// Written frames of a burst that is not full yet.
+    arriving: Vec<DpdkFrame>,
+    /// Bursts that stand before each port of nothing, which would give more of them than were written.
+    bursts: [usize; PORTS],
+    sent: Vec<DpdkFrame>,
+}
+
+impl<const NULL: bool> DpdkPorts<NULL> {
+    pub fn new(io: DpdkIo) -> DpdkPorts<NULL> {
+        DpdkPorts {
+            io,
+            arriving: Vec::with_capacity(BURST),
+            bursts: [0; PORTS],
+            sent: Vec::with_capacity(BURST),
+        }
+    }
+
+    /// The ports of all drivers again.
+    pub fn into_io(self) -> DpdkIo {
+        self.io
+    }
+}
+
+impl<const NULL: bool> Io for DpdkPorts<NULL> {
+    type Frame = DpdkFrame;
+
+    fn port_count(&self) -> usize {
+        PORTS
+    }
+
+    #[inline]
+    fn receive(&mut self, port: PortIndex, into: &mut Vec<DpdkFrame>) {
+        if !NULL {
+            return self.io.receive(port, into);
+        }
+        let bursts = &mut self.bursts[usize::from(port.0)];
+        if *bursts > 0 {
+            *bursts -= 1;
+            self.io.receive(PortIndex(NULLS + port.0), into);
+        }
+    }
+
+    #[inline]
+    fn transmit(&mut self, port: PortIndex, frames: &mut Vec<DpdkFrame>) -> usize {
+        let first = if NULL { NULLS } else { RINGS_OUT };
+        self.io.transmit(PortIndex(first + port.0), frames)
+    }
+
+    #[inline]
+    fn allocate(&mut self) -> Option<DpdkFrame> {
+        self.io.allocate()
+    }
+
+    #[inline]
+    fn free(&mut self, frame: DpdkFrame) {
+        self.io.free(frame);
+    }
+
+    fn housekeeping(&mut self) {
+        self.io.housekeeping();
+    }
+
+    fn frames(&self) -> (usize, usize) {
+        self.io.frames()
+    }
+
+    fn wait(&mut self, milliseconds: u32) {
+        self.io.wait(milliseconds);
+    }
+}
+
+impl<const NULL: bool> Ports for DpdkPorts<NULL> {
+    // Only as many as surely lie on top of the pool's cache.
+    const ROUND: usize = if NULL { BURST } else { 8 * BURST };
+    const SHOWS_SENT: bool = !NULL;
+
+    fn arrive(&mut self, port: PortIndex, frame: DpdkFrame) {
+        self.arriving.push(frame);
+        if self.arriving.len() < BURST {
+            return;
+        }
+        if NULL {
+            // Last freed, first taken.
+            self.arriving.drain(..).rev().for_each(drop);
+            self.bursts[usize::from(port.0)] += 1;
+        } else {
+            let taken = self.io.transmit(port, &mut self.arriving);
+            assert_eq!(taken, BURST, "a round fits into the ring");
+        }
+    }
+
+    fn take_sent(&mut self, mut see: impl FnMut(&DpdkFrame)) {
+        if NULL {
+            return;
+        }
+        for port in 0..PORTS as u8 {
+            loop {
+                self.io.receive(PortIndex(RINGS_OUT + port), &mut self.sent);
+                if self.sent.is_empty() {
+                    break;
+                }
+                self.sent.drain(..).for_each(|frame| see(&frame));
+            }
+        }
+    }
+}
