@@ -321,6 +321,15 @@ fn a_twin_made_before_stays_with_its_addresses() {
         );
         assert_eq!(link["ifindex"].as_u64(), Some(u64::from(twin.ifindex())));
         assert!(lab.ip(&format!("address show dev {TWIN}")).contains("192.0.2.1/24"));
+        // From the second time on it has the port's MAC already, and keeps the neighbours that an operator gave it.
+        let neighbour = format!("neighbour replace 192.0.2.2 lladdr 02:00:00:00:00:02 dev {TWIN} nud permanent");
+        if round == 0 {
+            lab.ip(&neighbour);
+        }
+        assert!(
+            lab.ip(&format!("neighbour show dev {TWIN}")).contains("192.0.2.2"),
+            "round {round}"
+        );
         let message = lab.create(port()).unwrap_err().to_string();
         assert!(
             message.contains(TWIN) && message.contains("in use by another program"),
