@@ -37,7 +37,7 @@ fn main() {
         return;
     };
     let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr);
-    to_stderr.with_max_level(tracing::Level::WARN).init();
+    to_stderr.with_ansi(false).with_max_level(tracing::Level::WARN).init();
     let settings = Settings {
         frames: Some(FRAMES),
         ..Settings::new(ports::devices())
@@ -86,14 +86,10 @@ impl Options {
 
 /// All rows of one driver.
 fn driver<const NULL: bool>(io: DpdkIo, driver: Driver, has_huge_pages: bool, options: &Options) -> DpdkIo {
-    let device = match driver {
-        Driver::Ring => "net_ring0",
-        Driver::Null => "net_null0",
-    };
     let mut ports = DpdkPorts::<NULL>::new(io);
     let rounds = options.packets / DpdkPorts::<NULL>::ROUND;
     let alone = rig::harness(&mut ports, rounds);
-    println!("| {} | ns per packet | 5 % | 95 % |", device.trim_end_matches('0'));
+    println!("| {} | ns per packet | 5 % | 95 % |", driver.name());
     println!("|---|---:|---:|---:|");
     let [low, median, high] = [5, 50, 95].map(|percent| alone.percentile(percent));
     println!("| ULVS, receive and send alone | {median:.1} | {low:.1} | {high:.1} |");
@@ -102,7 +98,7 @@ fn driver<const NULL: bool>(io: DpdkIo, driver: Driver, has_huge_pages: bool, op
         macswap: None,
     };
     for mode in ["io", "macswap"] {
-        match testpmd::ns_per_packet(device, mode, has_huge_pages) {
+        match testpmd::ns_per_packet(driver.device(), mode, has_huge_pages) {
             Ok(ns) => {
                 println!("| testpmd, {mode} | {ns:.1} | | |");
                 beside.macswap = Some(ns);

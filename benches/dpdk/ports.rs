@@ -15,22 +15,39 @@ pub enum Driver {
     Null,
 }
 
-/// Rings that the director receives from, rings that it sends into, ports of nothing.
+/// Rings that the director receives from, rings that it sends into, ports of nothing. These give all frames one length: that of IPv6 with TCP.
 const DEVICES: [&str; 6] = [
     "net_ring0",
     "net_ring1",
     "net_ring2",
     "net_ring3",
-    "net_null0",
-    "net_null1",
+    "net_null0,size=74",
+    "net_null1,size=74",
 ];
 const PORTS: usize = 2;
 const RINGS_OUT: u8 = 2;
 const NULLS: u8 = 4;
+/// Frames that the pool's cache for one thread holds without ever giving some to the rest of the pool: what is freed last is taken first.
+const IN_CACHE: usize = 192;
 
 /// The devices to open.
 pub fn devices() -> Vec<DeviceSettings> {
     DEVICES.map(|device| DeviceSettings::new(device, device)).to_vec()
+}
+
+impl Driver {
+    /// One device of its kind.
+    pub fn device(self) -> &'static str {
+        match self {
+            Driver::Ring => DEVICES[0],
+            Driver::Null => DEVICES[usize::from(NULLS)],
+        }
+    }
+
+    /// Its name with DPDK.
+    pub fn name(self) -> &'static str {
+        self.device().split_once('0').map_or(self.device(), |(name, _)| name)
+    }
 }
 
 /// The worker's ports of one driver.
@@ -41,20 +58,29 @@ pub struct DpdkPorts<const NULL: bool> {
     /// Bursts that stand before each port of nothing, which would give more of them than were written.
     bursts: [usize; PORTS],
     sent: Vec<DpdkFrame>,
+    /// Kept out of the pool before ports of nothing.
+    kept: Vec<DpdkFrame>,
 }
 
 impl<const NULL: bool> DpdkPorts<NULL> {
-    pub fn new(io: DpdkIo) -> DpdkPorts<NULL> {
+    pub fn new(mut io: DpdkIo) -> DpdkPorts<NULL> {
+        let mut kept = Vec::new();
+        if NULL {
+            kept.extend(std::iter::from_fn(|| io.allocate()));
+            kept.truncate(kept.len().saturating_sub(IN_CACHE));
+        }
         DpdkPorts {
             io,
             arriving: Vec::with_capacity(BURST),
             bursts: [0; PORTS],
             sent: Vec::with_capacity(BURST),
+            kept,
         }
     }
 
     /// The ports of all drivers again.
     pub fn into_io(self) -> DpdkIo {
+        drop(self.kept);
         self.io
     }
 }
@@ -108,7 +134,7 @@ impl<const NULL: bool> Io for DpdkPorts<NULL> {
 }
 
 impl<const NULL: bool> Ports for DpdkPorts<NULL> {
-    // Only as many as surely lie on top of the pool's cache.
+    // Those that lie on top of the pool's cache.
     const ROUND: usize = if NULL { BURST } else { 8 * BURST };
     const SHOWS_SENT: bool = !NULL;
 
