@@ -104,7 +104,6 @@ pub enum Backend {
     /// The ports are the kernel's interfaces.
     AfXdp,
     /// A driver of DPDK's takes the cables away from the kernel, which has twins instead (`lab up --dpdk`).
-    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
     Dpdk,
 }
 

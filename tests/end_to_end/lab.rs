@@ -162,7 +162,6 @@ impl Lab {
     }
 
     /// Waits until something is the case.
-    #[cfg_attr(not(feature = "dpdk"), expect(dead_code))]
     pub fn wait_until(&self, is_so: impl Fn() -> bool, what: &str) {
         let start = std::time::Instant::now();
         while !is_so() {
