@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tracing::{error, info, warn};
-use ulvs_control::config::{Director, Idle};
+use ulvs_control::config::{Director, Idle, Port};
 use ulvs_control::runtime::WorkerHandle;
 use ulvs_dataplane::conn::key::KeyHasher;
 use ulvs_dataplane::conn::table::Table;
@@ -15,22 +15,32 @@ use ulvs_dataplane::counters::Counters;
 use ulvs_dataplane::io::Io;
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::service::Loads;
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::worker::{Mailbox, Mesh, Wake, Worker};
 
 /// Turns without a frame before a worker goes to sleep.
 const IDLE_TURNS: u32 = 256;
-/// How long it sleeps at most: timers and the heartbeat go on.
+/// How long it sleeps at most: timers and the heartbeat go on. Well below the least `worker_timeout_ms`.
 const SLEEP_MS: u32 = 10;
+
+/// How long workers may take to finish.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The workers' threads.
 pub struct Threads(Vec<JoinHandle<()>>);
 
 impl Threads {
-    /// Waits until all have ended; they must have been told to.
+    /// Waits until all have ended; they must have been told to. One that is stuck is not waited for: it ends with the process.
     pub fn join(self) {
+        let deadline = Instant::now() + STOP_PATIENCE;
         for (number, thread) in self.0.into_iter().enumerate() {
-            if thread.join().is_err() {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                error!("worker {number} is stuck and has not finished; it is cut off");
+            } else if thread.join().is_err() {
                 error!("worker {number} had panicked");
             }
         }
@@ -43,7 +53,7 @@ impl Threads {
 /// A sentence that says what to do.
 pub fn launch<I: Io + Send + 'static>(
     director: &Director,
-    ports: usize,
+    ports: &[Port],
     workers: Vec<(I, Wake)>,
     loads: &Arc<Loads>,
 ) -> Result<(Threads, Vec<WorkerHandle>)>
@@ -53,6 +63,7 @@ where
     let cores = pick_cores(director)?;
     let count = workers.len();
     let hasher = KeyHasher::random();
+    let steering = Steering::new(count as u8, ports.iter().map(|port| port.rss));
     let mesh = Mesh::of_sleepers(workers.iter().map(|(_, wake)| Wake::clone(wake)).collect());
     let started = Instant::now();
     let connections = director.connections.div_ceil(count);
@@ -63,11 +74,11 @@ where
     for (number, (io, wake)) in workers.into_iter().enumerate() {
         let settings = Settings {
             worker: number as u8,
-            workers: count as u8,
+            steering,
             connections,
             service_limit: director.service_limit,
             server_limit: director.server_limit,
-            ports,
+            ports: ports.len(),
             hasher,
         };
         let core = cores.get(number).copied();

@@ -15,7 +15,7 @@ use anyhow::bail;
 use anyhow::{Context, Result};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -24,7 +24,7 @@ use ulvs::backend::{self, Opened};
 use ulvs::launch;
 use ulvs_control::api;
 use ulvs_control::config::{self, Backend, Config, ConfigError};
-use ulvs_control::runtime::{self, Parts, Reload};
+use ulvs_control::runtime::{self, Health, Parts, Reload};
 use ulvs_dataplane::io::Io;
 use ulvs_dataplane::service::Loads;
 
@@ -196,13 +196,14 @@ where
     I::Frame: Send + 'static,
 {
     let loads = Arc::new(Loads::new(config.director.server_limit));
-    let (threads, workers) = launch::launch(&config.director, opened.ports.len(), opened.workers, &loads)?;
+    let (threads, workers) = launch::launch(&config.director, &config.ports, opened.workers, &loads)?;
     let parts = Parts {
         config,
         ports: opened.ports,
         workers,
         loads,
         capture: opened.capture,
+        health: watch::Sender::new(Health::default()),
         reload: Reload {
             wanted,
             load: {

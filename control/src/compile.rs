@@ -7,7 +7,9 @@ use ulvs_dataplane::address::Address;
 use ulvs_dataplane::conn::tcp_state::TcpState;
 use ulvs_dataplane::conn::timeouts::Timeouts;
 use ulvs_dataplane::scheduler::{TooManyServers, compile_table};
-use ulvs_dataplane::service::{ForwardingMethod, Loads, Server, ServerSlot, Service, ServiceSlot, SharedService};
+use ulvs_dataplane::service::{
+    ForwardingMethod, Loads, Ownership, Server, ServerSlot, Service, ServiceSlot, SharedService,
+};
 use ulvs_dataplane::snapshot::OwnedAddress;
 
 use crate::config::{self, Config, LocalPool, RealServer, VirtualService};
@@ -239,6 +241,9 @@ impl Compiler {
                 source,
             })?;
         let pool = service.local_pool.as_deref().and_then(|name| pools.get(name));
+        // A service without servers has no connections that could be somewhere else.
+        let earlier = before.as_ref().filter(|before| !before.servers.is_empty());
+        let ownership = Ownership::after(earlier.map(|before| before.ownership), &servers);
         let of_family = |v4: bool| -> Vec<Address> {
             pool.iter()
                 .flat_map(|pool| pool.addresses.iter().copied().filter(|own| own.is_v4() == v4))
@@ -258,6 +263,7 @@ impl Compiler {
             local_v4: of_family(true),
             local_v6: of_family(false),
             local_ports: pool.map_or((1, 0), |pool| pool.ports),
+            ownership,
         };
         match before {
             Some(before) if is_equal(&before, &new) => Ok(before),
@@ -315,6 +321,7 @@ fn is_equal(a: &Service, b: &Service) -> bool {
         && a.local_v4 == b.local_v4
         && a.local_v6 == b.local_v6
         && a.local_ports == b.local_ports
+        && a.ownership == b.ownership
 }
 
 /// The dataplane's timeouts.
@@ -389,6 +396,39 @@ mod tests {
             assert!(matches!(compiler.prepare(&four), Err(CompileError::NoSlot { .. })));
         }
         assert!(Arc::ptr_eq(&compiler.compile(&base).unwrap()[0], &first[0]));
+    }
+
+    #[test]
+    fn a_service_that_ever_had_a_nat_server_stays_with_the_clients() {
+        let with_methods = |methods: &[&str]| {
+            let mut text = String::from(
+                "[[port]]\ninterface = \"eth0\"\n[[service]]\nprotocol = \"tcp\"\naddress = \"192.0.2.1:80\"\nmethod = \"dr\"\n",
+            );
+            for (at, method) in methods.iter().enumerate() {
+                text += &format!(
+                    "[[service.server]]\naddress = \"10.0.0.{}:80\"\nmethod = \"{method}\"\n",
+                    at + 1
+                );
+            }
+            config::parse(&text, "test").unwrap_or_else(|errors| panic!("{errors:?}"))
+        };
+        let base = with_methods(&[]);
+        let loads = Arc::new(Loads::new(base.director.server_limit));
+        let mut compiler = Compiler::new(&base.director, loads);
+        let mut ownership = |methods: &[&str]| compiler.compile(&with_methods(methods)).unwrap()[0].ownership;
+        assert_eq!(ownership(&[]), Ownership::Tuple);
+        // As `ipvsadm -A` and `ipvsadm -a -m` would do it.
+        assert_eq!(ownership(&["nat"]), Ownership::Client);
+        assert_eq!(ownership(&["nat", "dr"]), Ownership::Client);
+        assert_eq!(
+            ownership(&["dr"]),
+            Ownership::Client,
+            "the NAT server's connections stay where they are"
+        );
+        assert_eq!(ownership(&[]), Ownership::Client);
+        assert_eq!(ownership(&["dr"]), Ownership::Tuple, "no connection was left");
+        assert_eq!(ownership(&["dr", "nat"]), Ownership::ClientOnceTuple);
+        assert_eq!(ownership(&["dr"]), Ownership::ClientOnceTuple);
     }
 
     #[test]

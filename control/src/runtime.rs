@@ -12,8 +12,11 @@
 mod announce;
 mod api;
 mod change;
+mod health;
 mod rates;
 mod reload;
+mod watch;
+mod watchdog;
 mod workers;
 
 use std::cell::RefCell;
@@ -23,7 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as channel};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 use ulvs_dataplane::address::Address;
@@ -39,6 +42,7 @@ use crate::config::Config;
 use crate::forwarding::{self, OpenPort, RouteCompiler};
 use crate::neighbor::{self, ForwardingFacts, KernelView, REFRESH_PERIOD_MS, WatchError, Watcher};
 
+pub use health::Health;
 pub use reload::Load;
 pub use workers::WorkerHandle;
 
@@ -63,6 +67,8 @@ pub struct Parts {
     pub capture: Option<Box<dyn Capture>>,
     /// How to come to another configuration while it runs.
     pub reload: Reload,
+    /// Tells its subscribers whether the director can serve its virtual addresses.
+    pub health: channel::Sender<Health>,
 }
 
 /// Another configuration for the running director.
@@ -90,7 +96,7 @@ pub enum RuntimeError {
     Capture(String),
     /// A worker has ended.
     #[error(
-        "worker {0} has stopped; this is a defect, its message stands above. The director gives up rather than drop a share of the traffic"
+        "worker {0} has ended; this is a defect, its message stands above. The director ends rather than drop a share of the traffic"
     )]
     WorkerStopped(usize),
 }
@@ -124,6 +130,8 @@ struct Runtime {
     /// Notified when the kernel should resolve new servers.
     kernel_wanted: Rc<Notify>,
     started: Instant,
+    watchdog: watchdog::Watchdog,
+    health: channel::Sender<Health>,
 }
 
 type Shared = Rc<RefCell<Runtime>>;
@@ -177,6 +185,8 @@ async fn follow(
 ) -> Result<(), RuntimeError> {
     let mut mailboxes = interval(MAILBOX_PERIOD);
     mailboxes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = interval(shared.borrow().watchdog.period());
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refresh = interval(Duration::from_millis(REFRESH_PERIOD_MS));
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sample = interval(rates::SAMPLE_PERIOD);
@@ -203,6 +213,7 @@ async fn follow(
                     sleep(WATCH_PAUSE).await;
                 }
             },
+            _ = beats.tick() => shared.borrow_mut().watch_workers()?,
             _ = refresh.tick() => ask_kernel(shared).await,
             () = kernel_wanted.notified() => ask_kernel(shared).await,
             _ = sample.tick() => shared.borrow_mut().sample_rates(),
@@ -260,6 +271,7 @@ impl Runtime {
             timeouts: compile::timeouts(&parts.config.timeouts),
             ..Snapshot::default()
         };
+        let watchdog = watchdog::Watchdog::new(parts.config.director.worker_timeout, parts.workers.len());
         let runtime = Runtime {
             compiler,
             services,
@@ -274,6 +286,8 @@ impl Runtime {
             workers: workers::Workers::new(parts.workers),
             announcements: announce::Announcements::default(),
             settling: None,
+            watchdog,
+            health: parts.health,
             counted_before: BTreeMap::new(),
             totals_before: Vec::new(),
             estimators: rates::Estimators::default(),
@@ -405,9 +419,6 @@ impl Runtime {
 
     /// Takes the workers' messages in. Returns the next hops that they ask for.
     fn read_mailboxes(&mut self) -> Result<Vec<(u32, Address)>, RuntimeError> {
-        if let Some(worker) = self.workers.find_stopped() {
-            return Err(RuntimeError::WorkerStopped(worker));
-        }
         let asked = self.workers.read();
         self.finish_reload();
         self.tell_waiting();

@@ -17,6 +17,7 @@ pub mod prefetch;
 pub mod scheduler;
 pub mod service;
 pub mod snapshot;
+pub mod steering;
 pub mod time;
 pub mod verdict;
 pub mod wire;

@@ -17,6 +17,7 @@ mod fragments;
 mod icmp;
 mod inbound;
 mod kernel;
+mod local;
 mod open;
 mod outbound;
 mod output;
@@ -28,7 +29,6 @@ mod waiting;
 
 use std::sync::Arc;
 
-use crate::address::Address;
 use crate::conn::fragments::Fragments;
 use crate::conn::index::Reference;
 use crate::conn::key::KeyHasher;
@@ -40,6 +40,7 @@ use crate::parse::{self, Packet, Parsed};
 use crate::scheduler::SchedulerState;
 use crate::service::Loads;
 use crate::snapshot::{InterfaceIndex, OwnedAddress, Snapshot};
+use crate::steering::Steering;
 use crate::time::Time;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
@@ -54,8 +55,8 @@ pub use waiting::HELD_LIMIT;
 pub struct Settings {
     /// This worker's number.
     pub worker: u8,
-    /// How many there are.
-    pub workers: u8,
+    /// How many there are, and which of them owns what: the same for all.
+    pub steering: Steering,
     /// Connections that fit into this worker's table.
     pub connections: usize,
     /// Services and servers that the director can have.
@@ -64,7 +65,7 @@ pub struct Settings {
     pub server_limit: usize,
     /// NIC ports.
     pub ports: usize,
-    /// Secrets for hashing: the same for all workers, since they decide who owns a connection.
+    /// Secrets for hashing: the same for all workers, since they decide where fragments meet.
     pub hasher: KeyHasher,
 }
 
@@ -82,7 +83,7 @@ pub struct Pipeline<F> {
     waiting: waiting::Waiting<F>,
     own_errors: answer::RateLimit,
     staged: Vec<Staged>,
-    local_port_cursor: u32,
+    local_cursors: local::Cursors,
     identification: u16,
     stateless_until: Time,
     /// Where frames went.
@@ -103,8 +104,7 @@ impl<F: Frame> Pipeline<F> {
             waiting: waiting::Waiting::new(),
             own_errors: answer::RateLimit::new(now),
             staged: vec![Staged::EMPTY; BURST],
-            // Workers and restarts begin at different ports, so that a server's TIME_WAIT is met late.
-            local_port_cursor: settings.hasher.hash_client(&Address::UNSPECIFIED, 0) as u32,
+            local_cursors: local::Cursors::new(&settings.hasher),
             identification: 0,
             stateless_until: Time::default(),
             output: Output::new(&settings),
@@ -248,15 +248,8 @@ impl<F: Frame> Pipeline<F> {
     /// No connection here: a new one, another worker's, or none of ours.
     fn miss(&mut self, context: &Context<'_>, frame: &mut F, packet: &mut Packet) -> Outcome {
         let owned = context.snapshot.interfaces.owned(&packet.key.destination);
-        // Who owns it: for a client's packet and a NAT server's reply the client's address and port decide, for a FullNAT server's reply the local port.
-        let owner = match owned {
-            Some(OwnedAddress::Virtual) => self.owner_of_client(&packet.key.source, packet.key.source_port),
-            Some(OwnedAddress::Local) => self.owner_of_local_port(packet.key.destination_port),
-            None => self.owner_of_client(&packet.key.destination, packet.key.destination_port),
-        };
-        if owner != self.settings.worker && (owned.is_some() || context.snapshot.services.is_server(&packet.key.source))
-        {
-            return self.redirect(context.origin, packet, owner);
+        if let Some(worker) = self.whom_to_ask(context, &packet.key, packet.fragment.is_some()) {
+            return self.redirect(context.origin, packet, worker);
         }
         if let Some(outcome) = Self::leave_to_kernel(context, frame, packet) {
             return outcome;

@@ -25,11 +25,18 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// State timeouts.
     pub timeouts: Timeouts,
+    /// The director does not answer for its virtual addresses: another one should get their traffic. What arrives all the same is balanced.
+    pub has_given_up: bool,
     /// What is the kernel's, where all frames come to the workers; none: something in front of them has kept that back.
     pub kernel: Option<Arc<KernelSide>>,
 }
 
 impl Snapshot {
+    /// Whether the director keeps to itself that it has this address.
+    pub fn gives_up(&self, address: &Address) -> bool {
+        self.has_given_up && self.interfaces.owned(address) == Some(OwnedAddress::Virtual)
+    }
+
     /// Whether the director answers who asks for the link-layer address of this one. Where the kernel holds it too and sees the question, the kernel does.
     #[inline]
     pub fn answers_for(&self, address: &Address) -> bool {

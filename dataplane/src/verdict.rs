@@ -68,6 +68,7 @@ named! {
         NoHeadroom = "no_headroom", "The frame has no room for the headers it needs.";
         NoFrame = "no_frame", "The pool has no frame for a copy that is needed.";
         RedirectLoop = "redirect_loop", "A redirected frame would have to be redirected again.";
+        GivenUp = "given_up", "ARP or a neighbour solicitation for a virtual address that the director has given up, because a worker is stuck.";
         ForwardingOff = "forwarding_off", "The director forwards nothing: it has no configuration yet.";
     }
 }

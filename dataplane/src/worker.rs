@@ -181,10 +181,12 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// One turn: every port once, other workers' frames, the mailbox, housekeeping. Returns whether there was anything to do.
+    /// One turn: the mailbox, every port once, other workers' frames, housekeeping. Returns whether there was anything to do.
     pub fn turn(&mut self, now: Time) -> bool {
         let mut frames = 0;
         self.refill_spare();
+        // First of all: a worker that was stuck handles nothing more by a configuration that the others have left.
+        let letters = self.read_mailbox(now);
         for port in 0..self.io.port_count() {
             let port = PortIndex(port as u8);
             self.io.receive(port, &mut self.received);
@@ -197,7 +199,6 @@ impl<I: Io> Worker<I> {
             self.flush();
         }
         frames += self.take_redirected(now);
-        let letters = self.read_mailbox(now);
         self.pipeline.housekeeping(now);
         self.flush();
         self.io.housekeeping();

@@ -15,11 +15,13 @@ use ulvs_dataplane::io::memory::MemoryFrame;
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
+    ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
 };
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::verdict::DropReason;
 
@@ -61,6 +63,7 @@ fn service(number: u32, protocol: u8, method: ForwardingMethod, client_address: 
         scheduler: SchedulerKind::Lc,
         scheduler_flags: SchedulerFlags::default(),
         scheduler_table: compile_table(SchedulerKind::Lc, &servers).unwrap(),
+        ownership: Ownership::after(None, &servers),
         servers,
         client_address,
         local_v4: vec![LOCAL],
@@ -89,7 +92,7 @@ fn director(services: Vec<Service>) -> (Pipeline<MemoryFrame>, Arc<Counters>) {
     }
     let settings = Settings {
         worker: 0,
-        workers: 1,
+        steering: Steering::new(1, []),
         connections: 64,
         service_limit: 4,
         server_limit: 8,

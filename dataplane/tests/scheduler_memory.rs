@@ -4,8 +4,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::{Client, SchedulerKind, SchedulerState, compile_table, pick};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
-    protocol,
+    ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType, protocol,
 };
 use ulvs_dataplane::time::Time;
 
@@ -47,6 +47,7 @@ fn service(scheduler: SchedulerKind) -> Service {
         local_v4: Vec::new(),
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
+        ownership: Ownership::Tuple,
     }
 }
 

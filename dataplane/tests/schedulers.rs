@@ -11,8 +11,8 @@ use ulvs_dataplane::conn::state::{ConnectionState, Direction, PacketEvent};
 use ulvs_dataplane::conn::tcp_state::TcpEvent;
 use ulvs_dataplane::scheduler::{Client, SchedulerKind, SchedulerState, SchedulerTable, compile_table, pick};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
-    protocol,
+    ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType, protocol,
 };
 use ulvs_dataplane::time::Time;
 
@@ -150,6 +150,7 @@ impl Director {
             local_v4: Vec::new(),
             local_v6: Vec::new(),
             local_ports: (1024, 65535),
+            ownership: Ownership::Tuple,
         };
         let server_port = match method {
             ForwardingMethod::Nat => case.servers[0].port,

@@ -12,11 +12,13 @@ use ulvs_dataplane::parse;
 use ulvs_dataplane::pipeline::{Pipeline, Redirected, SPARE_FRAMES, Settings};
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
+    ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
 };
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 
 /// Any bytes, in one segment or several: never a panic, and what is accepted lies within the frame.
@@ -145,6 +147,7 @@ fn service(number: u32, revision: u64, choice: u16) -> Service {
         scheduler,
         scheduler_flags: SchedulerFlags::default(),
         scheduler_table: compile_table(scheduler, &servers).expect("two servers"),
+        ownership: Ownership::after(None, &servers),
         servers,
         client_address: [ClientAddress::Hidden, ClientAddress::Toa, ClientAddress::ProxyV2]
             [usize::from(choice >> 4) % 3],
@@ -351,7 +354,7 @@ impl Director {
         let pipeline = |worker: u8| {
             let settings = Settings {
                 worker,
-                workers,
+                steering: Steering::new(workers, []),
                 connections: 16,
                 service_limit: 8,
                 server_limit: 16,

@@ -3,12 +3,10 @@
 //! Both are set by us on every port that takes them, so that the director can compute which worker a packet will arrive at.
 
 use tracing::warn;
+use ulvs_dataplane::steering;
 
 use super::error::reason;
 use super::ffi;
-
-/// Buckets of the hash: every port's table, whatever its size, repeats the same assignment of these to workers.
-const BUCKETS: u16 = 128;
 
 /// What the ports are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,22 +16,17 @@ pub struct RssSetup {
 }
 
 impl Default for RssSetup {
-    /// The key of Microsoft's RSS specification, with published test vectors, which most drivers use by default too.
+    /// The key by which workers compute who owns a packet.
     fn default() -> RssSetup {
-        RssSetup {
-            key: [
-                0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
-                0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
-                0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
-            ],
-        }
+        RssSetup { key: steering::KEY }
     }
 }
 
 impl RssSetup {
     /// The queue, which is also the worker, for an entry of the table.
     pub fn queue_of(entry: u16, workers: u16) -> u16 {
-        (entry % BUCKETS) % workers
+        let workers = u8::try_from(workers).unwrap_or(u8::MAX);
+        steering::worker_of_entry(usize::from(entry), workers).into()
     }
 
     /// The key as long as a card wants it. What is beyond 40 bytes never meets a bit of a tuple.
@@ -47,7 +40,7 @@ impl RssSetup {
 pub enum RssFacts {
     /// There is one queue only.
     OneQueue,
-    /// The port spreads by our key and table: the worker of a packet is `queue_of(hash % 128, workers)`.
+    /// The port spreads by our key and table: the worker of a packet is `queue_of(hash, workers)`.
     Ours,
     /// It spreads in its own way, or not at all; frames that arrive at the wrong worker are redirected.
     Unknown,
@@ -69,10 +62,11 @@ impl Capability {
 
     /// Whether a port with these can spread by our key and table.
     pub fn suffices(self, workers: u16) -> bool {
+        let entries = steering::entries(u8::try_from(workers).unwrap_or(u8::MAX)) as u16;
         let ports_count = self.wanted_types() & (ffi::ULVS_RSS_TCP | ffi::ULVS_RSS_UDP) != 0;
         // The card takes the hash modulo its own table's size; that must leave our modulo as it was.
         let table_fits = self.table_entries > 0
-            && (self.table_entries % BUCKETS == 0 || self.table_entries % workers == 0 && BUCKETS % workers == 0);
+            && (self.table_entries % entries == 0 || self.table_entries % workers == 0 && entries % workers == 0);
         ports_count && table_fits && (self.key_bytes == 0 || self.key_bytes >= 40)
     }
 }

@@ -177,6 +177,7 @@ impl Backend for Director {
             generation: 5,
             uptime_seconds: 3 * 86_400 + 3_723,
             connection_table_size: 65_536,
+            given_up: None,
             ports: vec![PortView {
                 name: "eth0".into(),
                 mode: "af_xdp, copy".into(),
@@ -240,6 +241,7 @@ impl Backend for Director {
             frames_free: 4000,
             frames_total: 4096,
             table_full: 0,
+            stuck_milliseconds: (index == 1).then_some(2345),
         };
         Ok(vec![worker(0), worker(1)])
     }

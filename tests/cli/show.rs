@@ -86,8 +86,9 @@ fn workers_and_status_are_shown() {
     let running = Running::start();
     assert_eq!(
         output(&running, &["workers"]).lines().nth(1).unwrap(),
-        "     0     2  25.0%         1500     65536           0        10            9        1          4000     4096           5"
+        "     0     2  ok               25.0%         1500     65536           0        10            9        1          4000     4096           5"
     );
+    assert!(output(&running, &["workers"]).contains("     1     3  stuck for 2.3 s  25.0%"));
     assert_eq!(json(&running, &["workers", "--json"])["workers"][1]["core"], 3);
     assert_eq!(
         output(&running, &["status"]),

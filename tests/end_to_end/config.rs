@@ -149,7 +149,7 @@ impl Config {
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut text = format!(
-            "[director]\nbackend = \"{}\"\nworkers = {}\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
+            "[director]\nbackend = \"{}\"\nworkers = {}\nworker_timeout_ms = 5000\nconnections = 65536\ncontrol_socket = \"{}\"\n\n",
             match self.backend {
                 Backend::AfXdp => "af_xdp",
                 Backend::Dpdk => "dpdk",

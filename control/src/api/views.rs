@@ -361,6 +361,8 @@ pub struct WorkerView {
     pub frames_total: u64,
     /// New connections that were turned away because its table was full.
     pub table_full: u64,
+    /// Milliseconds since it last came round, when it is stuck.
+    pub stuck_milliseconds: Option<u64>,
 }
 
 /// One port of the director.
@@ -389,6 +391,8 @@ pub struct DirectorView {
     pub uptime_seconds: u64,
     /// Size of the connection table, as ipvsadm's first line names it.
     pub connection_table_size: u64,
+    /// Why the director has given its virtual addresses up, when it has: part of a sentence.
+    pub given_up: Option<String>,
     /// Ports.
     pub ports: Vec<PortView>,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
+use ulvs_dataplane::steering::RssFields;
 
 use super::error::ConfigError;
 use crate::origin::Origin;
@@ -59,6 +60,8 @@ pub struct Director {
     pub frames: u32,
     /// What a worker does when nothing arrives.
     pub idle: Idle,
+    /// How long a worker may not come round before it counts as stuck.
+    pub worker_timeout: Duration,
     /// Absolute path of the control socket.
     pub control_socket: PathBuf,
     /// Name of the unix group that may use the control socket. Whether it exists is only known when it is used.
@@ -160,6 +163,8 @@ pub struct Port {
     pub mode: PortMode,
     /// Whether the driver writes into our buffers itself.
     pub zero_copy: ZeroCopy,
+    /// What the card hashes to spread packets over the workers.
+    pub rss: RssFields,
     /// Whether frames without a VLAN tag are taken.
     pub untagged: bool,
     /// VLANs whose tagged frames are taken.

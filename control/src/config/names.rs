@@ -2,6 +2,7 @@
 
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags};
+use ulvs_dataplane::steering::RssFields;
 
 use super::model::{Backend, HugePages, Idle, PortMode, Protocol, ZeroCopy};
 
@@ -42,6 +43,13 @@ pub const PORT_MODES: Words<PortMode, 3> = [
 
 /// `port.zero_copy`
 pub const ZERO_COPIES: Words<ZeroCopy, 3> = [("auto", ZeroCopy::Auto), ("on", ZeroCopy::On), ("off", ZeroCopy::Off)];
+
+/// `port.rss`
+pub const RSS_FIELDS: Words<RssFields, 3> = [
+    ("tuple", RssFields::Tuple),
+    ("source", RssFields::Source),
+    ("destination", RssFields::Destination),
+];
 
 /// `service.protocol`
 pub const PROTOCOLS: Words<Protocol, 3> = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];

@@ -8,8 +8,8 @@ use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, TunnelType};
 
 use super::model::{Backend, Config, Director, Dpdk, LocalPool, Port, RealServer, Timeouts, VirtualService};
 use super::names::{
-    BACKENDS, HUGE_PAGES, IDLES, PORT_MODES, TUNNEL_CHECKSUMS, TUNNELS, TunnelWord, ZERO_COPIES, client_address_name,
-    method_name, scheduler_flag_names, scheduler_name, word_of,
+    BACKENDS, HUGE_PAGES, IDLES, PORT_MODES, RSS_FIELDS, TUNNEL_CHECKSUMS, TUNNELS, TunnelWord, ZERO_COPIES,
+    client_address_name, method_name, scheduler_flag_names, scheduler_name, word_of,
 };
 use super::parse::{made_name, show_endpoint};
 
@@ -60,6 +60,7 @@ fn director(director: &Director) -> String {
         server_limit,
         frames,
         idle,
+        worker_timeout,
         control_socket,
         control_group,
         slow_path_pps,
@@ -79,6 +80,7 @@ fn director(director: &Director) -> String {
         ("server_limit", server_limit.to_string()),
         ("frames", frames.to_string()),
         ("idle", quoted(word_of(&IDLES, *idle))),
+        ("worker_timeout_ms", worker_timeout.as_millis().to_string()),
         ("control_socket", quoted(&control_socket.to_string_lossy())),
         ("control_group", quoted(control_group)),
         ("slow_path_pps", slow_path_pps.to_string()),
@@ -148,6 +150,7 @@ fn port(port: &Port, backend: Backend) -> String {
         }
     }
     lines.extend([
+        ("rss", quoted(word_of(&RSS_FIELDS, port.rss))),
         ("untagged", port.untagged.to_string()),
         ("vlans", list(&port.vlans, vlan)),
     ]);

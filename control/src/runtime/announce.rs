@@ -1,5 +1,5 @@
-//! Gratuitous ARP and unsolicited neighbour advertisements for the addresses that the director answers for: at start or when a reload adds
-//! them, and twice more for whoever missed the first.
+//! Gratuitous ARP and unsolicited neighbour advertisements for the addresses that the director answers for: at start, when a reload adds
+//! them or they are taken back, and twice more for whoever missed the first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -35,6 +35,11 @@ impl Announcements {
     /// Takes back what is planned for all other addresses.
     pub(super) fn forget_others(&mut self, owned: &BTreeMap<Address, OwnedAddress>) {
         self.0.retain(|(_, address, _)| owned.contains_key(address));
+    }
+
+    /// Takes back all that is planned.
+    pub(super) fn forget_all(&mut self) {
+        self.0.clear();
     }
 
     /// Sends what is due.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use ulvs_dataplane::counters::{Counter, Counters, Event};
@@ -33,6 +33,7 @@ pub(super) struct RuntimeBackend(pub(super) Shared);
 impl Backend for RuntimeBackend {
     async fn director(&self) -> Answer<DirectorView> {
         let runtime = self.0.borrow();
+        let health = runtime.health.borrow().clone();
         let mac = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
         Ok(DirectorView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -40,6 +41,7 @@ impl Backend for RuntimeBackend {
             generation: runtime.snapshot.generation,
             uptime_seconds: runtime.started.elapsed().as_secs(),
             connection_table_size: runtime.config.director.connections as u64,
+            given_up: (!health.holds_addresses()).then(|| health.to_string()),
             ports: runtime
                 .ports
                 .iter()
@@ -167,11 +169,12 @@ impl Backend for RuntimeBackend {
 
     async fn workers(&self) -> Answer<Vec<WorkerView>> {
         let runtime = self.0.borrow();
+        let now = Instant::now();
         Ok(runtime
             .workers
             .handles()
             .enumerate()
-            .map(|(index, worker)| worker_view(index, worker))
+            .map(|(index, worker)| worker_view(index, worker, runtime.watchdog.stuck_for(index, now)))
             .collect())
     }
 
@@ -320,7 +323,7 @@ pub(super) fn traffic_of(worker: &WorkerHandle, slot: ServerSlot) -> Traffic {
     }
 }
 
-fn worker_view(index: usize, worker: &WorkerHandle) -> WorkerView {
+fn worker_view(index: usize, worker: &WorkerHandle, stuck_for: Option<Duration>) -> WorkerView {
     let counters = &worker.counters;
     let loops = counters.loops.get();
     WorkerView {
@@ -343,6 +346,7 @@ fn worker_view(index: usize, worker: &WorkerHandle) -> WorkerView {
         frames_free: counters.frames_free.get(),
         frames_total: counters.frames_total.get(),
         table_full: counters.dropped(DropReason::TableFull).get() + counters.event(Event::StatelessForwarded).get(),
+        stuck_milliseconds: stuck_for.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

@@ -35,6 +35,12 @@ pub(super) struct Settling {
     changes: String,
 }
 
+impl Settling {
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
 /// What a change comes from, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -78,6 +84,10 @@ impl Runtime {
 
     /// Puts another configuration in force, or says why not; then nothing has changed.
     pub(super) fn change_to(&mut self, config: Config, cause: Cause) -> Result<(), String> {
+        let health = self.health.borrow().clone();
+        if !health.holds_addresses() {
+            return Err(format!("{health}, and a change is made by all workers or none"));
+        }
         let compiled = self.compiler.prepare(&config).map_err(|error| error.to_string())?;
         let services = compiled.services();
         let owned = compile::owned_addresses(services.iter());
@@ -148,9 +158,12 @@ impl Runtime {
         if let Err(error) = self.update_capture() {
             warn!("{error}");
         }
-        let interfaces = self.snapshot.interfaces.all();
-        self.announcements
-            .begin(Instant::now(), &settling.new_addresses, interfaces);
+        // What is given up is announced, all of it, when it is taken back.
+        if self.health.borrow().holds_addresses() {
+            let interfaces = self.snapshot.interfaces.all();
+            self.announcements
+                .begin(Instant::now(), &settling.new_addresses, interfaces);
+        }
         let (generation, changes) = (settling.generation, settling.changes);
         match settling.cause {
             Cause::Reload => info!("reloaded, generation {generation}: {changes}"),
@@ -228,6 +241,7 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         server_limit,
         frames,
         idle,
+        worker_timeout,
         control_socket,
         control_group,
         slow_path_pps,
@@ -243,6 +257,7 @@ fn director_differences(old: &Director, new: &Director) -> Vec<String> {
         ("server_limit", *server_limit != old.server_limit),
         ("frames", *frames != old.frames),
         ("idle", *idle != old.idle),
+        ("worker_timeout_ms", *worker_timeout != old.worker_timeout),
         ("control_socket", *control_socket != old.control_socket),
         ("control_group", *control_group != old.control_group),
         ("slow_path_pps", *slow_path_pps != old.slow_path_pps),

@@ -58,6 +58,7 @@ fn runtime(is_left_to_workers: bool) -> Runtime {
         ports: vec![port],
         workers: Vec::new(),
         capture: Some(Box::new(Backend { is_left_to_workers })),
+        health: tokio::sync::watch::Sender::new(Health::default()),
         reload: Reload {
             wanted: Rc::new(Notify::new()),
             load: Box::new(|| Err(Vec::new())),

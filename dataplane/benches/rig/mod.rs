@@ -13,6 +13,7 @@ use ulvs_dataplane::counters::{Counters, Event};
 use ulvs_dataplane::io::{BURST, Frame, Io, PortIndex};
 use ulvs_dataplane::pipeline::{Pipeline, SPARE_FRAMES, Settings};
 use ulvs_dataplane::service::{ForwardingMethod, Loads, protocol};
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::wire::tcp;
 use ulvs_dataplane::worker::{Mailbox, Mesh, Worker};
@@ -122,7 +123,7 @@ impl<P: Ports> Rig<P> {
         let servers = balance.server_slots();
         let settings = Settings {
             worker: 0,
-            workers: 1,
+            steering: Steering::new(1, []),
             connections: capacity,
             service_limit: usize::from(balance.services),
             server_limit: servers,

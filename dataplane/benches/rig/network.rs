@@ -9,7 +9,7 @@ use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::ForwardingMethod::{DirectRouting, FullNat, Nat, Tunnel};
 use ulvs_dataplane::service::protocol::{TCP, UDP};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
+    ClientAddress, ForwardingMethod, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -144,6 +144,7 @@ fn service(balance: &Balance, number: u16) -> Service {
             port: true,
         },
         scheduler_table: compile_table(balance.scheduler, &servers).expect("so many servers fit"),
+        ownership: Ownership::after(None, &servers),
         servers,
         client_address: ClientAddress::Hidden,
         local_v4: locals(Family::V4),

@@ -109,12 +109,4 @@ impl KeyHasher {
         // cancel each other out, whatever the secrets are.
         folded_multiply(folded_multiply(a ^ s0, b ^ s1) ^ c ^ s2 ^ rest, d ^ s3)
     }
-
-    /// The hash of a client's address and port: decides which worker owns its connections.
-    #[inline]
-    pub fn hash_client(&self, address: &Address, port: u16) -> u64 {
-        let [s0, s1, _, _, s4] = self.0;
-        let (a, b) = address.words();
-        folded_multiply(folded_multiply(a ^ s1, b ^ s0) ^ u64::from(port), s4 | 1)
-    }
 }

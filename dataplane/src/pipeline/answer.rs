@@ -46,6 +46,9 @@ pub(super) fn arp<F: Frame>(context: &Context<'_>, frame: &mut F, at: usize) -> 
     if !context.snapshot.answers_for(&target) {
         return Outcome::Done(Verdict::Punt(PuntReason::Arp));
     }
+    if context.snapshot.gives_up(&target) {
+        return DropReason::GivenUp.into();
+    }
     match reply::arp(
         frame,
         at,
@@ -64,6 +67,9 @@ pub(super) fn solicitation<F: Frame>(context: &Context<'_>, frame: &mut F, packe
     };
     if !context.snapshot.answers_for(&target) {
         return Outcome::Done(Verdict::Punt(PuntReason::NeighbourDiscovery));
+    }
+    if context.snapshot.gives_up(&target) {
+        return DropReason::GivenUp.into();
     }
     match reply::advertisement(
         frame,

@@ -24,7 +24,7 @@ impl<F: Frame> Pipeline<F> {
             protocol: packet.key.protocol,
         };
         let hash = self.settings.hasher.hash(&hash_key(&datagram));
-        let meeting_point = (hash >> 32) as u8 % self.settings.workers;
+        let meeting_point = (hash >> 32) as u8 % self.settings.steering.workers();
         if context.origin.redirected == 0 && meeting_point != self.settings.worker {
             return Outcome::Redirect(meeting_point, None);
         }

@@ -1,13 +1,11 @@
 //! ICMP: echo requests for our addresses, and errors about balanced connections.
 
 use super::{Context, Outcome, Pipeline};
-use crate::conn::key::Key;
 use crate::counters::Event;
 use crate::forward::{client_address, edit, icmp_error, reply};
 use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::ForwardingMethod;
-use crate::snapshot::{OwnedAddress, Snapshot};
 use crate::verdict::{DropReason, ReplyKind, Verdict};
 
 impl<F: Frame> Pipeline<F> {
@@ -53,9 +51,8 @@ impl<F: Frame> Pipeline<F> {
         let towards_us = quotation.key.reversed();
         let hash = self.table.hash(&towards_us);
         let Some((index, is_outbound)) = self.table.find(hash, &towards_us) else {
-            let owner = self.owner_of_quoted(context.snapshot, &quotation.key);
-            if owner != self.settings.worker && context.origin.redirected == 0 {
-                return Outcome::Redirect(owner, None);
+            if let Some(worker) = self.whom_to_ask(context, &towards_us, false) {
+                return self.redirect(context.origin, packet, worker);
             }
             if let Some(outcome) = Self::leave_error_to_kernel(context, packet, Some(&quotation.key)) {
                 return outcome;
@@ -103,17 +100,5 @@ impl<F: Frame> Pipeline<F> {
             self.counters.event(Event::IcmpErrorsTranslated).add(1);
         }
         outcome
-    }
-
-    /// The owner of the connection that a quoted packet belongs to.
-    fn owner_of_quoted(&self, snapshot: &Snapshot, quoted: &Key) -> u8 {
-        match snapshot.interfaces.owned(&quoted.source) {
-            // Sent to the client in the name of the virtual address.
-            Some(OwnedAddress::Virtual) => self.owner_of_client(&quoted.destination, quoted.destination_port),
-            // Sent by us to a FullNAT server.
-            Some(OwnedAddress::Local) => self.owner_of_local_port(quoted.source_port),
-            // Sent by the client, through us, to a NAT server.
-            None => self.owner_of_client(&quoted.source, quoted.source_port),
-        }
     }
 }

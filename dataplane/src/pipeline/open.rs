@@ -20,8 +20,6 @@ use crate::time::Time;
 use crate::verdict::DropReason;
 use crate::wire::{get_u32, proxy_v2, tcp};
 
-/// Local ports that are tried for a new FullNAT connection. With nine in ten ports taken towards one server, one in 800 attempts fails.
-const LOCAL_PORT_TRIES: u32 = 64;
 /// How long packets without a connection are taken for those of connections that found the table full: TCP's longest silence.
 const STATELESS_MEMORY: Time = Time::from_secs(900);
 
@@ -178,37 +176,6 @@ impl<F: Frame> Pipeline<F> {
             self.choose_local(service, &mut connection)?;
         }
         Ok(connection)
-    }
-
-    /// A local address and port whose tuple towards the server is free. The worker takes every n-th port, so that the port alone tells who owns the reply; going
-    /// round keeps a port unused for as long as possible after its connection.
-    fn choose_local(&mut self, service: &Service, connection: &mut Connection) -> Result<(), DropReason> {
-        let pool = if connection.server.is_v4() {
-            &service.local_v4
-        } else {
-            &service.local_v6
-        };
-        let (first, last) = service.local_ports;
-        let workers = u32::from(self.settings.workers);
-        let own = u32::from(self.settings.worker);
-        // The lowest port of the range that is ours, and how many there are.
-        let lowest = u32::from(first) + (own + workers - u32::from(first) % workers) % workers;
-        if pool.is_empty() || lowest > u32::from(last) {
-            return Err(DropReason::NoLocalPort);
-        }
-        let ports = (u32::from(last) - lowest) / workers + 1;
-        let all = ports.saturating_mul(pool.len() as u32);
-        for _ in 0..LOCAL_PORT_TRIES.min(all) {
-            self.local_port_cursor = self.local_port_cursor.wrapping_add(1);
-            let at = self.local_port_cursor % all;
-            connection.local = pool[(at % pool.len() as u32) as usize];
-            connection.local_port = (lowest + at / pool.len() as u32 * workers) as u16;
-            let reply = connection.outbound_key();
-            if self.table.find(self.table.hash(&reply), &reply).is_none() {
-                return Ok(());
-            }
-        }
-        Err(DropReason::NoLocalPort)
     }
 
     /// The client's SYN tells the server how long its segments may be: no longer than what reaches the client.

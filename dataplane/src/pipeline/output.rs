@@ -44,7 +44,9 @@ impl<F> Output<F> {
         let queue = || Vec::with_capacity(4 * BURST);
         Output {
             transmit: (0..settings.ports).map(|_| queue()).collect(),
-            redirect: (0..settings.workers).map(|_| Vec::with_capacity(4 * BURST)).collect(),
+            redirect: (0..settings.steering.workers())
+                .map(|_| Vec::with_capacity(4 * BURST))
+                .collect(),
             punt: Vec::with_capacity(BURST),
             free: queue(),
             spare: Vec::with_capacity(SPARE_FRAMES),

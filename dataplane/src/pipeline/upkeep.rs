@@ -28,6 +28,7 @@ impl<F: Frame> Pipeline<F> {
     /// Takes a new configuration over and returns the one before. Called between bursts.
     pub fn adopt(&mut self, now: Time, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
         let old = self.snapshot.take();
+        let (worker, workers) = (self.settings.worker, self.settings.steering.workers());
         for slot in old.iter().flat_map(|old| old.services.server_slots()) {
             self.servers[slot.0 as usize].is_available = false;
         }
@@ -44,8 +45,16 @@ impl<F: Frame> Pipeline<F> {
             match (before, state.as_mut()) {
                 (Some(before), Some(_)) if Arc::ptr_eq(before, service) => {}
                 // The same slot can hold another service by now; then the algorithm starts anew.
-                (Some(before), Some(state)) if is_same_service(before, service) => state.update(before, service),
-                _ => *state = Some(SchedulerState::new(service)),
+                (Some(before), Some(state)) if is_same_service(before, service) => {
+                    state.update(before, service);
+                    if SchedulerState::begins_anew(service) {
+                        state.go_ahead(service, &self.loads, worker, workers);
+                    }
+                }
+                _ => {
+                    let state = state.insert(SchedulerState::new(service));
+                    state.go_ahead(service, &self.loads, worker, workers);
+                }
             }
             for server in &service.servers {
                 self.servers[server.slot.0 as usize] = ServerFacts {

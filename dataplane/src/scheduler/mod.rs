@@ -169,6 +169,41 @@ impl SchedulerState {
     }
 }
 
+/// Turns that a worker is ahead at most: with very large weights a round has millions.
+const MOST_TURNS_AHEAD: u64 = 4096;
+
+impl SchedulerState {
+    /// Has the round robin of worker `worker` of `workers` begin as far into a round as it is into the workers: otherwise the few first connections of every
+    /// worker would all go to the first server. The first worker begins as the kernel does.
+    pub fn go_ahead(&mut self, service: &Service, loads: &Loads, worker: u8, workers: u8) {
+        let turns = |server: &Server| match service.scheduler {
+            SchedulerKind::Rr => u64::from(server.weight.min(1)),
+            SchedulerKind::Wrr => u64::from(server.weight),
+            _ => 0,
+        };
+        let divisor = match service.scheduler {
+            SchedulerKind::Wrr => wrr::divisor(&service.servers),
+            _ => 1,
+        };
+        let round = service.servers.iter().map(turns).sum::<u64>() / u64::from(divisor);
+        // Neither scheduler asks who the client is.
+        let nobody = Client {
+            address: Address::UNSPECIFIED,
+            port: 0,
+            called: service.address,
+            now: Time::default(),
+        };
+        for _ in 0..(round * u64::from(worker) / u64::from(workers)).min(MOST_TURNS_AHEAD) {
+            pick(self, service, loads, &nobody);
+        }
+    }
+
+    /// Whether every change of a service has its round begin anew.
+    pub fn begins_anew(service: &Service) -> bool {
+        service.scheduler == SchedulerKind::Wrr
+    }
+}
+
 impl fmt::Display for SchedulerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::service::{ClientAddress, ForwardingMethod, SchedulerFlags, ServerSlot, ServiceSlot, TunnelType, protocol};
+use crate::service::{
+    ClientAddress, ForwardingMethod, Ownership, SchedulerFlags, ServerSlot, ServiceSlot, TunnelType, protocol,
+};
 
 /// Room for every slot that a test uses.
 pub const SERVER_LIMIT: usize = 64;
@@ -54,6 +56,7 @@ pub fn of_servers(scheduler: SchedulerKind, servers: Vec<Server>) -> Service {
         local_v4: Vec::new(),
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
+        ownership: Ownership::Tuple,
     }
 }
 

@@ -40,6 +40,11 @@ impl Weights {
     }
 }
 
+/// The greatest common divisor of the servers' weights: how many turns of a round are one server's for a weight of as much. At least 1.
+pub(super) fn divisor(servers: &[Server]) -> u32 {
+    Weights::of(servers).divisor.max(1)
+}
+
 /// Euclid's algorithm; 0 counts as "no number yet".
 pub(super) fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
     while b != 0 {

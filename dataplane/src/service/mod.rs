@@ -101,6 +101,32 @@ pub struct Server {
     pub lower_threshold: u32,
 }
 
+/// What of a client's packet says which worker owns its connection; see [`steering`](crate::steering).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ownership {
+    /// The whole tuple.
+    #[default]
+    Tuple,
+    /// The client's address and port: replies of NAT servers carry no more.
+    Client,
+    /// The same since the service got its first NAT server. Connections from before are still where the tuple says, so that worker is asked first.
+    ClientOnceTuple,
+}
+
+impl Ownership {
+    /// For a service with these servers now, which was owned like that `before` if it may have connections. A service does not go back to the tuple when its
+    /// last NAT server is taken out: its connections stay where they are.
+    pub fn after(before: Option<Ownership>, servers: &[Server]) -> Ownership {
+        let has_nat = servers.iter().any(|server| server.method == ForwardingMethod::Nat);
+        match before {
+            Some(Ownership::Tuple) if has_nat => Ownership::ClientOnceTuple,
+            Some(before) => before,
+            None if has_nat => Ownership::Client,
+            None => Ownership::Tuple,
+        }
+    }
+}
+
 /// One virtual service.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -130,6 +156,8 @@ pub struct Service {
     pub local_v6: Vec<Address>,
     /// First and last local port (inclusive).
     pub local_ports: (u16, u16),
+    /// How the owner of a connection is found.
+    pub ownership: Ownership,
 }
 
 /// Services shared between snapshots.

@@ -12,8 +12,8 @@ use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::kernel::KernelSide;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
-    protocol,
+    ClientAddress, ForwardingMethod, GueChecksum, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
+    TunnelType, protocol,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -59,6 +59,9 @@ pub struct Case {
     /// MACs that are nobody's neighbours.
     #[serde(default)]
     stations: BTreeMap<String, String>,
+    /// Whether the director has given its virtual addresses up.
+    #[serde(default)]
+    given_up: bool,
     #[serde(default)]
     local_pool: Vec<LocalPool>,
     #[serde(default)]
@@ -91,6 +94,7 @@ struct Change {
     service: Option<Vec<ServiceConfig>>,
     unresolved: Option<Vec<String>>,
     route: Option<Vec<Route>>,
+    given_up: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -179,6 +183,7 @@ pub struct Director {
     network: Network,
     generation: u64,
     service_slots: HashMap<(u8, SocketAddr), ServiceSlot>,
+    ownerships: HashMap<ServiceSlot, Ownership>,
     server_slots: HashMap<(ServiceSlot, SocketAddr), ServerSlot>,
     last_weights: HashMap<ServerSlot, u32>,
 }
@@ -194,6 +199,7 @@ impl Director {
             case,
             generation: 0,
             service_slots: HashMap::new(),
+            ownerships: HashMap::new(),
             server_slots: HashMap::new(),
             last_weights: HashMap::new(),
         })
@@ -280,6 +286,9 @@ impl Director {
         if let Some(services) = change.service {
             self.case.service = services;
         }
+        if let Some(given_up) = change.given_up {
+            self.case.given_up = given_up;
+        }
         if let Some(unresolved) = change.unresolved {
             self.case.unresolved = unresolved;
         }
@@ -306,6 +315,7 @@ impl Director {
             interfaces: Arc::new(self.owned(interfaces, &services)?),
             services: Arc::new(Services::new(services)),
             timeouts: Timeouts::default(),
+            has_given_up: self.case.given_up,
             kernel,
         }))
     }
@@ -411,6 +421,8 @@ impl Director {
             .rev()
             .map(|server| self.server(slot, config, server));
         let servers: Vec<Server> = servers.collect::<Result<_, _>>()?;
+        let ownership = Ownership::after(self.ownerships.get(&slot).copied(), &servers);
+        self.ownerships.insert(slot, ownership);
         let scheduler: SchedulerKind = config
             .scheduler
             .parse()
@@ -434,6 +446,7 @@ impl Director {
             local_v4,
             local_v6,
             local_ports: ports.ok_or("bad range of ports")?,
+            ownership,
         })
     }
 

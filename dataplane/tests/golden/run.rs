@@ -20,6 +20,7 @@ use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::io::memory::{MemoryFrame, MemoryIo};
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::service::Loads;
+use ulvs_dataplane::steering::Steering;
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::worker::{FromWorker, Mailbox, Mesh, ToWorker, Worker};
 
@@ -104,7 +105,7 @@ impl Run {
         let workers = (0..count).map(|number| {
             let settings = Settings {
                 worker: number as u8,
-                workers: case.workers,
+                steering: Steering::new(case.workers, []),
                 connections: case.connections,
                 service_limit: 16,
                 server_limit: SERVERS,

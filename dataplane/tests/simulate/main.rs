@@ -1,4 +1,4 @@
-//! The whole packet machine under random traffic, against a naive model. Clients, real servers and one, two or five workers are joined by a network that loses,
+//! The whole packet machine under random traffic, against a naive model. Clients, real servers and one, two, five or sixteen workers are joined by a network that loses,
 //! duplicates, delays and reorders; the configuration changes under way, and each worker takes it over at its own time.
 //!
 //! | weight | action |
@@ -24,7 +24,17 @@ mod random;
 mod world;
 
 use plan::{INSIDE, OUTSIDE, SERVERS};
-use world::{Tally, World};
+use ulvs_dataplane::steering::RssFields;
+use world::{Setup, Tally, World};
+
+/// Seeds for each setup of queues.
+const SEEDS: u64 = 12;
+
+/// Any number of workers, whose queues say nothing about the packets in them.
+const ANY: Setup = Setup {
+    workers: None,
+    rss: None,
+};
 
 const ACTIONS: &[(usize, Action)] = &[
     (30, Action::Open),
@@ -155,6 +165,9 @@ fn change(world: &mut World) {
 
 /// A frame that belongs to no connection, most of it bytes without sense.
 fn stray(world: &mut World) {
+    if world.setup.rss.is_some() {
+        return;
+    }
     let length = world.random.between(0, 200);
     let mut frame: Vec<u8> = (0..length).map(|_| world.random.next() as u8).collect();
     let port = *world.random.pick(&[OUTSIDE, INSIDE]);
@@ -167,8 +180,8 @@ fn stray(world: &mut World) {
 }
 
 /// Runs a seed and returns its trace and what came through; panics with what is needed to run it again.
-fn run(seed: u64, steps: u64) -> (u64, Tally) {
-    let mut world = World::new(seed);
+fn run(seed: u64, steps: u64, setup: Setup) -> (u64, Tally) {
+    let mut world = World::new(seed, setup);
     for step in 0..steps {
         let result = act(&mut world).and_then(|()| {
             if step % 16 == 0 {
@@ -204,7 +217,7 @@ fn random_traffic_agrees_with_the_model() {
     let is_usual = number("ULVS_SEED").is_none() && number("ULVS_STEPS").is_none();
     let mut all = Tally::default();
     for seed in seeds {
-        let (_, tally) = run(seed, steps);
+        let (_, tally) = run(seed, steps, ANY);
         println!("seed {seed}: {tally:?}");
         all.complete += tally.complete;
         all.to_clients += tally.to_clients;
@@ -232,6 +245,60 @@ fn random_traffic_agrees_with_the_model() {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    assert_eq!(run(7, 400), run(7, 400));
-    assert_ne!(run(7, 100).0, run(8, 100).0);
+    assert_eq!(run(7, 400, ANY), run(7, 400, ANY));
+    assert_ne!(run(7, 100, ANY).0, run(8, 100, ANY).0);
+}
+
+/// With cards that are told what to hash, all packets arrive at their owners, and every connection is served as ever.
+#[test]
+fn with_rss_nothing_is_redirected() {
+    let tuple = [RssFields::Tuple, RssFields::Tuple];
+    let one_side = [RssFields::Source, RssFields::Destination];
+    for workers in [1, 2, 3, 16] {
+        for rss in [tuple, one_side] {
+            let setup = Setup {
+                workers: Some(workers),
+                rss: Some(rss),
+            };
+            let mut all = Tally::default();
+            for seed in 1..=SEEDS {
+                let (_, tally) = run(seed, 1000, setup);
+                assert_eq!(tally.redirected, 0, "{setup:?}, seed {seed}");
+                all.complete += tally.complete;
+                all.to_clients += tally.to_clients;
+                all.datagrams += tally.datagrams;
+            }
+            println!("{setup:?}: {all:?}");
+            let least = all.complete.min(all.to_clients).min(all.datagrams);
+            assert!(least > 50, "{setup:?}: too little happened: {all:?}");
+        }
+    }
+}
+
+/// Where queues say nothing, or cards hash what does not fit the services, everything is delivered all the same.
+#[test]
+fn without_fitting_rss_everything_is_redirected_to_its_owner() {
+    let source_everywhere = Some([RssFields::Source, RssFields::Source]);
+    for (workers, rss) in [
+        (1, None),
+        (2, None),
+        (16, None),
+        (2, source_everywhere),
+        (16, source_everywhere),
+    ] {
+        let setup = Setup {
+            workers: Some(workers),
+            rss,
+        };
+        println!("{setup:?}");
+        let mut complete = 0;
+        let mut redirected = 0;
+        for seed in 1..=SEEDS {
+            let (_, tally) = run(seed, 1000, setup);
+            complete += tally.complete;
+            redirected += tally.redirected;
+        }
+        assert!(complete > 50, "{setup:?}: {complete} connections complete");
+        assert_eq!(redirected > 0, workers > 1, "{setup:?}: {redirected} redirected");
+    }
 }

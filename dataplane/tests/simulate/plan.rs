@@ -6,7 +6,9 @@ use ulvs_dataplane::address::Address;
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::ForwardingMethod::{self, DirectRouting, FullNat, Nat, Tunnel};
-use ulvs_dataplane::service::{ClientAddress, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType};
+use ulvs_dataplane::service::{
+    ClientAddress, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot, TunnelType,
+};
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
 };
@@ -41,6 +43,8 @@ pub struct PlannedService {
     /// Methods that its servers may have.
     pub methods: &'static [ForwardingMethod],
     pub is_configured: bool,
+    /// How the owner of its connections was found in the configuration before.
+    pub ownership: Option<Ownership>,
     pub servers: Vec<PlannedServer>,
 }
 
@@ -141,9 +145,13 @@ const SERVICES: &[Row] = &[
 
 impl Plan {
     /// All services with two to four servers each.
-    pub fn new(random: &mut Random) -> Plan {
+    pub fn new(random: &mut Random, has_nat: bool) -> Plan {
         let services = SERVICES.iter().enumerate().map(|(number, row)| {
             let &(protocol, is_v4, has_v4_servers, scheduler, client_address, methods) = row;
+            let methods = match methods {
+                [Nat, others @ ..] if !has_nat => others,
+                all => all,
+            };
             let port = 80 + number as u16;
             let servers = (0..SERVERS).map(|at| {
                 let slot = number * SERVERS + at;
@@ -170,6 +178,7 @@ impl Plan {
                 client_address,
                 methods,
                 is_configured: true,
+                ownership: None,
                 servers: servers.collect(),
             }
         });
@@ -200,7 +209,7 @@ impl Plan {
         let interfaces = self.interfaces();
         let services = self
             .services
-            .iter()
+            .iter_mut()
             .enumerate()
             .filter(|(_, planned)| planned.is_configured);
         let services =
@@ -261,7 +270,7 @@ impl Plan {
     }
 }
 
-fn service(number: usize, planned: &PlannedService, revision: u64) -> Service {
+fn service(number: usize, planned: &mut PlannedService, revision: u64) -> Service {
     let configured = planned.servers.iter().filter(|server| server.is_configured);
     let servers: Vec<Server> = configured
         .map(|server| Server {
@@ -276,6 +285,8 @@ fn service(number: usize, planned: &PlannedService, revision: u64) -> Service {
             tunnel: TunnelType::Ipip,
         })
         .collect();
+    let ownership = Ownership::after(planned.ownership, &servers);
+    planned.ownership = Some(ownership);
     Service {
         slot: ServiceSlot(number as u32),
         revision,
@@ -290,5 +301,6 @@ fn service(number: usize, planned: &PlannedService, revision: u64) -> Service {
         local_v4: local_addresses(true),
         local_v6: local_addresses(false),
         local_ports: LOCAL_PORTS,
+        ownership,
     }
 }

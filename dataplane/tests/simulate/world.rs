@@ -20,6 +20,7 @@ use ulvs_dataplane::io::{Io, PortIndex};
 use ulvs_dataplane::pipeline::{Pipeline, Settings};
 use ulvs_dataplane::service::Loads;
 use ulvs_dataplane::snapshot::Snapshot;
+use ulvs_dataplane::steering::{RssFields, Steering};
 use ulvs_dataplane::time::Time;
 use ulvs_dataplane::wire::ethernet::Mac;
 use ulvs_dataplane::worker::{Mailbox, Mesh, Worker};
@@ -80,6 +81,16 @@ pub struct Tally {
     pub expired: u64,
 }
 
+/// What is simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// How many; none: any number.
+    pub workers: Option<u8>,
+    /// What the cards hash outside and inside, if packets come to queues as cards would bring them; then all packets are whole, since of fragments and ICMP errors
+    /// a card does not know whose they are, and no rubbish is sent.
+    pub rss: Option<[RssFields; 2]>,
+}
+
 /// See the module.
 pub struct World {
     pub random: Random,
@@ -89,6 +100,8 @@ pub struct World {
     pub tally: Tally,
     /// A hash over everything that left the director.
     pub trace: u64,
+    pub setup: Setup,
+    steering: Steering,
     by_hash: bool,
     pool: usize,
     workers: Vec<Worker<MemoryIo>>,
@@ -101,6 +114,8 @@ pub struct World {
     wire_serial: u64,
     flows: Vec<Flow>,
     by_tuple: BTreeMap<(Address, u16, usize), Vec<u32>>,
+    /// When somebody last sent a FIN or RST between these ends.
+    ended: BTreeMap<(Address, u16, usize), Time>,
     endpoints: BTreeMap<EndpointKey, Endpoint>,
     sent: BTreeMap<u32, Sent>,
     serial: u32,
@@ -114,10 +129,14 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub fn new(seed: u64, setup: Setup) -> World {
         let mut random = Random::new(seed);
-        let count = *random.pick(&[1, 2, 5]);
-        let plan = Plan::new(&mut random);
+        let any = *random.pick(&[1, 2, 5, 16]);
+        let count = setup.workers.unwrap_or(any);
+        let steering = Steering::new(count, setup.rss.into_iter().flatten());
+        let count = usize::from(count);
+        let has_nat = setup.rss.is_none_or(|rss| rss != [RssFields::Tuple; 2]);
+        let plan = Plan::new(&mut random, has_nat);
         let hasher = KeyHasher::new(std::array::from_fn(|_| random.next()));
         // Some runs start shortly before the wheel's tick wraps around.
         let start = *random.pick(&[1000 * SECOND, ((1 << 32) - 4000) << 26]);
@@ -131,7 +150,7 @@ impl World {
         let worker = |number: usize| {
             let settings = Settings {
                 worker: number as u8,
-                workers: count as u8,
+                steering,
                 connections,
                 service_limit: plan.services.len(),
                 server_limit: slots,
@@ -153,6 +172,8 @@ impl World {
             weather,
             tally: Tally::default(),
             trace: 0,
+            setup,
+            steering,
             by_hash: random.chance(50),
             pool,
             workers,
@@ -165,6 +186,7 @@ impl World {
             wire_serial: 0,
             flows: Vec::new(),
             by_tuple: BTreeMap::new(),
+            ended: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             sent: BTreeMap::new(),
             serial: 0,

@@ -162,6 +162,7 @@ impl Shown for Vec<WorkerView> {
         let mut table = Table::new(&[
             "WORKER",
             "CORE",
+            "STATE",
             "BUSY",
             "CONNECTIONS",
             "CAPACITY",
@@ -177,6 +178,9 @@ impl Shown for Vec<WorkerView> {
             table.row(vec![
                 worker.index.to_string(),
                 or_dash(worker.core),
+                worker.stuck_milliseconds.map_or("ok".to_owned(), |milliseconds| {
+                    format!("stuck for {}.{} s", milliseconds / 1000, milliseconds / 100 % 10)
+                }),
                 format!("{:.1}%", worker.busy_share * 100.0),
                 worker.connections.to_string(),
                 worker.connection_capacity.to_string(),
@@ -210,8 +214,12 @@ impl Shown for DirectorView {
                 or_dash(mac.clone()),
             ]);
         }
+        let given_up = match &self.given_up {
+            Some(reason) => format!("The virtual addresses are given up: {reason}; see `ulvs workers` and the log.\n"),
+            None => String::new(),
+        };
         format!(
-            "ulvsd {} (process {}) has been up for {}.\nConfiguration: generation {}. Connection table: {}.\n\n{}",
+            "ulvsd {} (process {}) has been up for {}.\nConfiguration: generation {}. Connection table: {}.\n{given_up}\n{}",
             self.version,
             self.pid,
             duration_text(self.uptime_seconds),

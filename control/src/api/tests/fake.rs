@@ -98,6 +98,7 @@ impl Backend for Fake {
             generation: 7,
             uptime_seconds: 1,
             connection_table_size: 4096,
+            given_up: None,
             ports: Vec::new(),
         })
     }
@@ -160,6 +161,7 @@ impl Backend for Fake {
             frames_free: 0,
             frames_total: 0,
             table_full: 0,
+            stuck_milliseconds: None,
         };
         Ok(vec![worker; 10_000])
     }

@@ -62,6 +62,7 @@ pub fn parse_director(section: &Section, findings: &mut Findings) -> Director {
         server_limit: size("server_limit"),
         frames: frames.value,
         idle: section.choice("idle", &IDLES).value,
+        worker_timeout: Duration::from_millis(section.integer("worker_timeout_ms").value.into()),
         control_socket: section
             .text("control_socket")
             .map(|path| control_socket(path, findings))

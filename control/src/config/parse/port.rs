@@ -1,9 +1,11 @@
 //! `[[port]]`
 
+use ulvs_dataplane::steering::RssFields;
+
 use super::name::parse_name;
 use crate::config::error::Findings;
 use crate::config::model::{Port, PortMode, Vlan, ZeroCopy};
-use crate::config::names::{PORT_MODES, ZERO_COPIES};
+use crate::config::names::{PORT_MODES, RSS_FIELDS, ZERO_COPIES};
 use crate::config::section::{At, Section};
 use crate::config::source::{Source, Span, printable};
 
@@ -27,6 +29,7 @@ pub struct PortEntry {
     pub mtu: At<u32>,
     pub mode: At<PortMode>,
     pub zero_copy: At<ZeroCopy>,
+    pub rss: RssFields,
     pub untagged: bool,
     pub vlans: Vec<VlanEntry>,
 }
@@ -66,6 +69,7 @@ pub fn parse(section: &Section, findings: &mut Findings) -> PortEntry {
         interface,
         mode: section.choice("mode", &PORT_MODES),
         zero_copy: section.choice("zero_copy", &ZERO_COPIES),
+        rss: section.choice("rss", &RSS_FIELDS).value,
         untagged: section.flag("untagged"),
         complete: section.complete && findings.len() == found_before,
     }
@@ -157,6 +161,7 @@ impl PortEntry {
             mtu: u16::try_from(self.mtu.value).unwrap_or(u16::MAX),
             mode: self.mode.value,
             zero_copy: self.zero_copy.value,
+            rss: self.rss,
             untagged: self.untagged,
             line: source.line_of(self.span.start),
         })

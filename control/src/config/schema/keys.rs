@@ -4,8 +4,8 @@ use super::Kind::{self, Choice, Choices, Flag, Integer, Integers, Section, Secti
 use super::{DefaultValue as Default, Key, Table};
 use crate::config::model::MOST_WORKERS;
 use crate::config::names::{
-    BACKENDS, CLIENT_ADDRESSES, HUGE_PAGES, IDLES, METHODS, PORT_MODES, PROTOCOLS, SCHEDULER_FLAGS, SCHEDULERS,
-    TUNNEL_CHECKSUMS, TUNNELS, ZERO_COPIES, words,
+    BACKENDS, CLIENT_ADDRESSES, HUGE_PAGES, IDLES, METHODS, PORT_MODES, PROTOCOLS, RSS_FIELDS, SCHEDULER_FLAGS,
+    SCHEDULERS, TUNNEL_CHECKSUMS, TUNNELS, ZERO_COPIES, words,
 };
 
 const BACKEND_WORDS: &[&str] = &words(&BACKENDS);
@@ -13,6 +13,7 @@ const HUGE_PAGE_WORDS: &[&str] = &words(&HUGE_PAGES);
 const IDLE_WORDS: &[&str] = &words(&IDLES);
 const PORT_MODE_WORDS: &[&str] = &words(&PORT_MODES);
 const ZERO_COPY_WORDS: &[&str] = &words(&ZERO_COPIES);
+const RSS_WORDS: &[&str] = &words(&RSS_FIELDS);
 const PROTOCOL_WORDS: &[&str] = &words(&PROTOCOLS);
 const SCHEDULER_WORDS: &[&str] = &words(&SCHEDULERS);
 const SCHEDULER_FLAG_WORDS: &[&str] = &words(&SCHEDULER_FLAGS);
@@ -91,6 +92,7 @@ pub const DIRECTOR: &Table = &Table { name: "[director]", keys: &[
     key("server_limit",   Integer { min: 1, max: 1 << 22 },       Default::Integer(65536),              "servers",        "65536",                    "the most real servers, all services together"),
     key("frames",         Integer { min: 0, max: 1 << 24 },       Default::Integer(0),                  "packet buffers", "0",                        "per worker and port; 0 has it computed"),
     key("idle",           Choice(IDLE_WORDS),                     Default::Text("sleep"),               "",               r#""sleep""#,               "what a worker does when nothing arrives"),
+    key("worker_timeout_ms", Integer { min: 50, max: 60_000 },    Default::Integer(100),                "milliseconds",   "100",                      "after which a worker that does not come round counts as stuck"),
     key("control_socket", Text,                                   Default::Text("/run/ulvs/ulvs.sock"), "",               r#""/run/ulvs/ulvs.sock""#, "where the command line reaches the director"),
     key("control_group",  Text,                                   Default::Text("root"),                "",               r#""root""#,                "unix group that may use the control socket"),
     key("slow_path_pps",           PPS,                           Default::Integer(20_000),             "packets per second", "20000",                "the most that one port hands to its twin, besides those of the next two keys"),
@@ -130,6 +132,7 @@ pub const PORT: &Table = &Table { name: "[[port]]", keys: &[
     key("mode",      Choice(PORT_MODE_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "how the XDP program is attached"),
     key("zero_copy", Choice(ZERO_COPY_WORDS),       Default::Text("auto"),                 "",               r#""auto""#,                                 "whether the driver writes into our buffers itself"),
     key("untagged",  Flag,                          Default::Flag(true),                   "",               "true",                                      "whether frames without a VLAN tag are taken"),
+    key("rss",       Choice(RSS_WORDS),             Default::Text("tuple"),                "",               r#""tuple""#,                                "what the card hashes to spread packets over the workers"),
     key("vlans",     Sections(VLAN),                Default::Empty,                        "",               r#"[{ id = 100, interface = "eth0.100" }]"#, "VLANs whose tagged frames are taken"),
 ] };
 

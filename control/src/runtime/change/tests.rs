@@ -78,6 +78,7 @@ impl Lab {
         let filter = Filter::default();
         let (refuses, addresses) = (Rc::clone(&filter.refuses), Rc::clone(&filter.addresses));
         let parts = Parts {
+            health: tokio::sync::watch::Sender::new(Health::default()),
             ports: Vec::new(),
             workers: workers.iter().map(handle).collect(),
             loads: Arc::new(Loads::new(limit)),

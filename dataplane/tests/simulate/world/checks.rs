@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ulvs_dataplane::conn::connection::flag;
 use ulvs_dataplane::conn::key::Key;
 use ulvs_dataplane::counters::Event;
-use ulvs_dataplane::service::ServerSlot;
+use ulvs_dataplane::service::{ForwardingMethod, ServerSlot};
 use ulvs_dataplane::time::Time;
 
 use super::{Checked, SECOND, World, ensure};
@@ -31,7 +31,8 @@ impl World {
         let mut inactive = vec![0; slots];
         let mut keys = BTreeSet::new();
         let mut duplicate = None;
-        for worker in &mut self.workers {
+        let mut misplaced = None;
+        for (number, worker) in self.workers.iter_mut().enumerate() {
             let table = worker.pipeline().table();
             let mut count = 0;
             let mut cursor = Some(0);
@@ -39,6 +40,11 @@ impl World {
                 cursor = table.scan(at, 7, |_place, connection| {
                     count += 1;
                     let slot = connection.server_slot.0 as usize;
+                    let reply = connection.outbound_key();
+                    let is_full_nat = connection.method == ForwardingMethod::FullNat;
+                    if is_full_nat && usize::from(self.steering.owner_of_reply(&reply)) != number {
+                        misplaced = Some((number, reply));
+                    }
                     let side = if connection.is(flag::ACTIVE) {
                         &mut active
                     } else {
@@ -67,6 +73,7 @@ impl World {
             }
             ensure!(count == table.len(), "{count} connections listed of {}", table.len());
         }
+        ensure!(misplaced.is_none(), "replies that are another worker's: {misplaced:?}");
         ensure!(duplicate.is_none(), "two connections for one tuple: {duplicate:?}");
         for slot in 0..slots {
             let load = self.loads.get(ServerSlot(slot as u32));
@@ -83,7 +90,7 @@ impl World {
     /// No more frames from anybody: what is on the wire is lost, the workers empty their rings, and no frame is missing anywhere.
     pub fn check_pools(&mut self) -> Checked {
         self.wire.clear();
-        for _ in 0..4 {
+        for _ in 0..6 {
             for number in 0..self.workers.len() {
                 self.turn(number)?;
             }

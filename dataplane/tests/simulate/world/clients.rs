@@ -3,7 +3,7 @@
 use ulvs_dataplane::conn::key::Key;
 
 use super::fields::label;
-use super::{Checked, World};
+use super::{Checked, SECOND, World};
 use crate::flows::{Flow, Phase, RST, Segment};
 use crate::packet::{self, Body, Decoded};
 use crate::plan::{self, DIRECTOR, GATEWAY};
@@ -16,6 +16,7 @@ impl World {
         let client = plan::client(planned.address.is_v4(), client);
         let id = self.flows.len() as u32;
         let isn = self.random.next() as u32;
+        let tuple = (client, client_port, service);
         let flow = Flow {
             id,
             service,
@@ -30,13 +31,10 @@ impl World {
             received: 0,
             irs: 0,
             binding: None,
-            may_move: false,
+            may_move: self.ended.get(&tuple).is_some_and(|&at| self.now.since(at) < SECOND),
             is_complete: false,
         };
-        self.by_tuple
-            .entry((client, client_port, service))
-            .or_default()
-            .push(id);
+        self.by_tuple.entry(tuple).or_default().push(id);
         self.flows.push(flow);
         self.poke_client(id);
     }

@@ -1,8 +1,11 @@
 //! The network around the director: it loses, duplicates and delays frames, and its routers complain.
 
 use ulvs_dataplane::address::Address;
+use ulvs_dataplane::conn::key::Key;
 use ulvs_dataplane::io::{Io, PortIndex};
+use ulvs_dataplane::steering::RssFields;
 
+use super::fields::ports;
 use super::{Checked, Place, World, ensure};
 use crate::packet::{self, Body, Decoded, Packet};
 use crate::plan::{self, DIRECTOR, INSIDE, OUTSIDE};
@@ -31,9 +34,11 @@ impl World {
         self.launch(Place::Director(port), frame);
     }
 
-    /// A frame comes to the queue of a worker: by a hash of its addresses, as a NIC would, or any.
+    /// A frame comes to the queue of a worker: as a card brings it that is told what to hash, by a hash of its addresses, or to any.
     pub(super) fn arrive(&mut self, port: PortIndex, frame: &[u8]) {
-        let number = if self.by_hash {
+        let number = if let Some(fields) = self.setup.rss {
+            self.queue_of(fields[usize::from(port.0)], frame)
+        } else if self.by_hash {
             let sum: usize = frame.iter().take(38).skip(26).map(|&byte| usize::from(byte)).sum();
             sum % self.workers.len()
         } else {
@@ -47,6 +52,25 @@ impl World {
         }
         empty.refill(frame);
         io.arrivals[usize::from(port.0)].push_back(empty);
+    }
+
+    /// Where a card brings a frame.
+    fn queue_of(&self, fields: RssFields, frame: &[u8]) -> usize {
+        let Ok(Decoded::Whole(packet)) = packet::decode(frame) else {
+            return 0;
+        };
+        let (source_port, destination_port) = ports(&packet);
+        let key = Key {
+            source: packet.source,
+            destination: packet.destination,
+            source_port,
+            destination_port,
+            protocol: packet::TCP,
+        };
+        match packet.body {
+            Body::Tcp(_) | Body::Udp(_) => usize::from(self.steering.arrives_at(fields, &key)),
+            _ => 0,
+        }
     }
 
     pub(super) fn depart(&mut self, port: usize, frame: Vec<u8>) -> Checked {
@@ -86,7 +110,7 @@ impl World {
     /// A router on either side says that something which the director sent cannot be delivered.
     pub fn complain(&mut self) {
         let port = self.random.below(2);
-        if self.lately[port].is_empty() {
+        if self.lately[port].is_empty() || self.setup.rss.is_some() {
             return;
         }
         let frame = self.random.pick(&self.lately[port]).clone();

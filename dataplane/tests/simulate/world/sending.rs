@@ -66,10 +66,11 @@ impl World {
         (self.serial, options)
     }
 
-    /// All flows between the same ends may be served by another server from now on.
+    /// All flows between the same ends may be served by another server from now on; also one that begins while the packet that ends them is on its way.
     fn may_move(&mut self, flow: u32) {
         let flow = &self.flows[flow as usize];
         let tuple = (flow.client, flow.client_port, flow.service);
+        self.ended.insert(tuple, self.now);
         for &other in &self.by_tuple[&tuple] {
             self.flows[other as usize].may_move = true;
         }
@@ -83,6 +84,11 @@ impl World {
         length: usize,
         (to, from): (Mac, Mac),
     ) {
+        let length = if self.setup.rss.is_some() {
+            length.min(1000)
+        } else {
+            length
+        };
         self.serial += 1;
         let serial = self.serial;
         let mut data = flow.to_be_bytes().to_vec();
@@ -110,7 +116,8 @@ impl World {
         self.sent.remove(&serial.wrapping_sub(REMEMBERED));
         let (_, data) = packet::transport(&packet);
         // Some routers on the way cut even what would fit.
-        let is_cut = data.len() > 1400 || data.len() > 64 && self.random.chance(10);
+        let may_be_cut = self.setup.rss.is_none();
+        let is_cut = may_be_cut && (data.len() > 1400 || data.len() > 64 && self.random.chance(10));
         let mut frames = if is_cut {
             packet::encode_in_pieces(&packet, *self.random.pick(&[48, 504, 1000, 1400]))
         } else {

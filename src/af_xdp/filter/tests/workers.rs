@@ -210,7 +210,7 @@ fn workers_and_the_filter_agree() {
         // A new one each time, so that no connection is known.
         let settings = Settings {
             worker: 0,
-            workers: 1,
+            steering: ulvs_dataplane::steering::Steering::new(1, []),
             connections: 1,
             service_limit: config.director.service_limit,
             server_limit: 16,
