@@ -106,7 +106,7 @@ fn driver<const NULL: bool>(io: DpdkIo, driver: Driver, has_huge_pages: bool, op
             Err(sentence) => println!("| testpmd, {mode} | {sentence} | | |"),
         }
     }
-    println!("\n| case | connections | ns per packet with the port | 5 % | 95 % | without the port | times macswap |");
+    println!("\n| case | connections | ns per packet with the port | 5 % | 95 % | without the port | above macswap |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for &method in METHODS {
         ports = hits(ports, method, rounds, &beside, options);
@@ -170,8 +170,8 @@ fn opens<P: Ports>(ports: P, name: &str, balance: Balance, rounds: usize, beside
 fn print(name: &str, connections: usize, timing: &Timing, beside: &Beside) {
     let [low, median, high] = [5, 50, 95].map(|percent| timing.percentile(percent));
     let net = median - beside.ports;
-    let times = beside
+    let above = beside
         .macswap
-        .map_or(String::new(), |macswap| format!("{:.1}", median / macswap));
-    println!("| {name} | {connections} | {median:.1} | {low:.1} | {high:.1} | {net:.1} | {times} |");
+        .map_or(String::new(), |macswap| format!("{:.1}", median - macswap));
+    println!("| {name} | {connections} | {median:.1} | {low:.1} | {high:.1} | {net:.1} | {above} |");
 }
