@@ -13,6 +13,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_thash.h>
 #include <rte_version.h>
 
 /* DPDK's own errno: a thread-local variable behind a macro. */
