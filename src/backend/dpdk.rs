@@ -12,9 +12,7 @@ use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::worker::Wake;
 
 use super::{Opened, layers_three};
-use crate::dpdk::{
-    self, DeviceSettings, DpdkIo, HugePages, PortCounters, PortFacts, PortStatistics, RssFacts, Settings,
-};
+use crate::dpdk::{self, DeviceSettings, DpdkIo, HugePages, PortCounters, PortFacts, PortStatistics, Settings};
 use crate::slow_path::{self, SlowPath, Twin};
 
 /// Starts DPDK and opens all ports with it.
@@ -65,11 +63,7 @@ fn introduce(port: &Port, facts: &PortFacts) {
         facts.descriptors.0,
         facts.descriptors.1,
         facts.mtu,
-        match facts.rss {
-            RssFacts::OneQueue => "one queue, no RSS",
-            RssFacts::Ours => "RSS by our key and table",
-            RssFacts::Unknown => "RSS as the driver does it",
-        }
+        facts.rss
     );
     info!("port {}: {}", port.name, facts.offloads);
     for warning in &facts.warnings {
@@ -121,6 +115,7 @@ fn settings(config: &Config) -> Settings {
         name: port.name.clone(),
         device: port.device.clone().unwrap_or_default(),
         mtu: port.mtu,
+        rss: port.rss,
     };
     Settings {
         workers: config.director.worker_count(),

@@ -31,6 +31,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_pktmbuf_pool_create",
     "rte_pktmbuf_(alloc|free|free_bulk)",
     "rte_mempool_(avail_count|free)",
+    "rte_softrss",
     "ulvs_.*",
     "fopencookie",
     "setvbuf",

@@ -26,8 +26,10 @@ pub use error::Error;
 pub use mbuf::DpdkFrame;
 pub use open::{Opened, Ports, open};
 pub use port::PortFacts;
-pub use rss::{RssFacts, RssSetup};
+pub use rss::RssFacts;
 pub use worker::DpdkIo;
+
+use ulvs_dataplane::steering::RssFields;
 
 /// Whether huge pages back DPDK's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct DeviceSettings {
     pub device: String,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
+    /// What its card hashes to spread packets over the queues.
+    pub rss: RssFields,
 }
 
 impl DeviceSettings {
@@ -59,6 +63,7 @@ impl DeviceSettings {
             name: name.into(),
             device: device.into(),
             mtu: 1500,
+            rss: RssFields::Tuple,
         }
     }
 
@@ -109,8 +114,6 @@ pub struct Settings {
     pub memory_mib: Option<u32>,
     /// Further arguments for DPDK, which come last.
     pub eal_arguments: Vec<String>,
-    /// How a port spreads packets over its queues.
-    pub rss: RssSetup,
 }
 
 impl Settings {
@@ -124,7 +127,6 @@ impl Settings {
             huge_pages: HugePages::Auto,
             memory_mib: None,
             eal_arguments: Vec::new(),
-            rss: RssSetup::default(),
         }
     }
 }

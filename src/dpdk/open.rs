@@ -160,7 +160,7 @@ fn set_up(settings: &Settings, made: &mut Ports) -> Result<Vec<DpdkIo>, Error> {
     }
     let workers = settings.workers as u16;
     for (found, node) in found.into_iter().zip(&nodes) {
-        let mut port = found.start(workers, &settings.rss, pools[node], pools.len())?;
+        let mut port = found.start(workers, pools[node], pools.len())?;
         let far = numa::warnings(port.facts.node, &settings.cores, numa::node_of_core);
         port.facts.warnings.extend(far);
         made.ports.push(port);

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use super::error::{Error, reason};
 use super::memory::DESCRIPTORS;
 use super::pool::Pool;
-use super::rss::{self, Capability, RssFacts, RssSetup};
+use super::rss::{self, Capability, RssFacts};
 use super::{DeviceSettings, ffi};
 
 /// What was found out about a port.
@@ -123,7 +123,7 @@ impl<'a> Found<'a> {
     }
 
     /// Sets it up for these workers and starts it. All ports' frames are of the pools in `pools`, what this one receives of `pool`.
-    pub fn start(self, workers: u16, rss_setup: &RssSetup, pool: Pool, pools: usize) -> Result<Port, Error> {
+    pub fn start(self, workers: u16, pool: Pool, pools: usize) -> Result<Port, Error> {
         self.check_queues(workers)?;
         self.check_mtu()?;
         let capability = Capability {
@@ -140,7 +140,7 @@ impl<'a> Found<'a> {
         let started = || -> Result<Port, Error> {
             self.leave_tags_in_frames();
             self.take_all_frames();
-            let rss = rss::program(self.id, &self.settings.name, rss_setup, capability, workers);
+            let rss = rss::program(self.id, &self.settings.name, self.settings.rss, capability, workers);
             let facts = self.facts(workers, descriptors, rss, send_offloads)?;
             Ok(Port { id: self.id, facts })
         };
@@ -201,9 +201,10 @@ impl<'a> Found<'a> {
         let mut config = ffi::rte_eth_conf::default();
         config.rxmode.mtu = u32::from(self.settings.mtu);
         config.txmode.offloads = send_offloads;
-        if workers > 1 && capability.wanted_types() != 0 {
+        let hash_types = capability.types(self.settings.rss);
+        if workers > 1 && hash_types != 0 {
             config.rxmode.mq_mode = ffi::ULVS_MQ_RX_RSS;
-            config.rx_adv_conf.rss_conf.rss_hf = capability.wanted_types();
+            config.rx_adv_conf.rss_conf.rss_hf = hash_types;
         }
         // SAFETY: the structure lives until the call returns and holds no pointers.
         let status = unsafe { ffi::rte_eth_dev_configure(self.id, workers, workers, &config) };
@@ -289,13 +290,7 @@ impl<'a> Found<'a> {
                 of.join(", ")
             }
         };
-        let mut warnings = Vec::new();
-        if rss == RssFacts::Unknown {
-            warnings.push(format!(
-                "its driver ({}) lets nobody choose how packets are spread over the queues; those that arrive at the wrong worker are redirected",
-                self.driver
-            ));
-        }
+        let warnings = rss.warning(&self.driver, self.settings.rss).into_iter().collect();
         Ok(PortFacts {
             name: self.settings.name.clone(),
             driver: self.driver.clone(),

@@ -3,47 +3,57 @@
 //! Both are set by us on every port that takes them, so that the director can compute which worker a packet will arrive at.
 
 use tracing::warn;
-use ulvs_dataplane::steering;
+use ulvs_dataplane::steering::{self, RssFields};
 
 use super::error::reason;
 use super::ffi;
 
-/// What the ports are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RssSetup {
-    /// The key of the Toeplitz hash. 40 bytes reach over the longest tuple, two IPv6 addresses and two ports.
-    pub key: [u8; 40],
-}
-
-impl Default for RssSetup {
-    /// The key by which workers compute who owns a packet.
-    fn default() -> RssSetup {
-        RssSetup { key: steering::KEY }
-    }
-}
-
-impl RssSetup {
-    /// The queue, which is also the worker, for an entry of the table.
-    pub fn queue_of(entry: u16, workers: u16) -> u16 {
-        let workers = u8::try_from(workers).unwrap_or(u8::MAX);
-        steering::worker_of_entry(usize::from(entry), workers).into()
-    }
-
-    /// The key as long as a card wants it. What is beyond 40 bytes never meets a bit of a tuple.
-    fn key_of_length(&self, length: u8) -> Vec<u8> {
-        self.key.iter().copied().cycle().take(usize::from(length)).collect()
-    }
-}
-
-/// What a port does with [`RssSetup`].
+/// What a port's card does with the director's key and table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RssFacts {
     /// There is one queue only.
     OneQueue,
-    /// The port spreads by our key and table: the worker of a packet is `queue_of(hash, workers)`.
-    Ours,
+    /// The port spreads by our key and table, over these fields: the queue of a packet, which is also the worker, can be computed.
+    Ours(RssFields),
     /// It spreads in its own way, or not at all; frames that arrive at the wrong worker are redirected.
     Unknown,
+}
+
+impl RssFacts {
+    /// What follows for the operator, if packets arrive at other workers than `wanted` says.
+    pub(super) fn warning(self, driver: &str, wanted: RssFields) -> Option<String> {
+        match self {
+            RssFacts::OneQueue => None,
+            RssFacts::Ours(fields) if fields == wanted => None,
+            RssFacts::Ours(fields) => Some(format!(
+                "its driver ({driver}) cannot hash {} as rss asks, so it hashes {}; packets arrive at any worker and are handed over to \
+                 their own: give the director a card that can, or set rss to \"tuple\" on every port if no service uses nat servers",
+                words(wanted),
+                words(fields)
+            )),
+            RssFacts::Unknown => Some(format!(
+                "its driver ({driver}) lets nobody choose how packets are spread over the queues; those that arrive at the wrong worker are redirected"
+            )),
+        }
+    }
+}
+
+impl std::fmt::Display for RssFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RssFacts::OneQueue => f.write_str("one queue, no RSS"),
+            RssFacts::Ours(fields) => write!(f, "RSS by our key and table over {}", words(*fields)),
+            RssFacts::Unknown => f.write_str("RSS as the driver does it"),
+        }
+    }
+}
+
+fn words(fields: RssFields) -> &'static str {
+    match fields {
+        RssFields::Tuple => "addresses and ports of both sides",
+        RssFields::Source => "the source alone",
+        RssFields::Destination => "the destination alone",
+    }
 }
 
 /// The RSS part of `rte_eth_dev_info`.
@@ -55,15 +65,29 @@ pub(super) struct Capability {
 }
 
 impl Capability {
-    /// The packet types to hash: addresses and ports of TCP and UDP, addresses of the rest.
-    pub fn wanted_types(self) -> u64 {
-        (ffi::ULVS_RSS_IP | ffi::ULVS_RSS_TCP | ffi::ULVS_RSS_UDP) & self.hash_types
+    /// What the card can be told to hash, of what is wanted: one side only if it can choose one, else both.
+    pub fn fields(self, wanted: RssFields) -> RssFields {
+        let one_side = one_side(wanted);
+        if self.hash_types & one_side == one_side {
+            wanted
+        } else {
+            RssFields::Tuple
+        }
+    }
+
+    /// The packet types to hash: addresses and ports of TCP and UDP, addresses of the rest; of one side where that is wanted and possible.
+    pub fn types(self, wanted: RssFields) -> u64 {
+        let packets = (ffi::ULVS_RSS_IP | ffi::ULVS_RSS_TCP | ffi::ULVS_RSS_UDP) & self.hash_types;
+        if packets == 0 {
+            return 0;
+        }
+        packets | one_side(self.fields(wanted))
     }
 
     /// Whether a port with these can spread by our key and table.
     pub fn suffices(self, workers: u16) -> bool {
         let entries = steering::entries(u8::try_from(workers).unwrap_or(u8::MAX)) as u16;
-        let ports_count = self.wanted_types() & (ffi::ULVS_RSS_TCP | ffi::ULVS_RSS_UDP) != 0;
+        let ports_count = self.hash_types & (ffi::ULVS_RSS_TCP | ffi::ULVS_RSS_UDP) != 0;
         // The card takes the hash modulo its own table's size; that must leave our modulo as it was.
         let table_fits = self.table_entries > 0
             && (self.table_entries % entries == 0 || self.table_entries % workers == 0 && entries % workers == 0);
@@ -71,21 +95,30 @@ impl Capability {
     }
 }
 
+/// The flags that leave one side out of the hash.
+fn one_side(fields: RssFields) -> u64 {
+    match fields {
+        RssFields::Tuple => 0,
+        RssFields::Source => ffi::ULVS_RSS_SOURCE_ONLY,
+        RssFields::Destination => ffi::ULVS_RSS_DESTINATION_ONLY,
+    }
+}
+
 /// Programs key and table of a started port.
-pub(super) fn program(port: u16, name: &str, setup: &RssSetup, capability: Capability, workers: u16) -> RssFacts {
+pub(super) fn program(port: u16, name: &str, wanted: RssFields, capability: Capability, workers: u16) -> RssFacts {
     if workers == 1 {
         return RssFacts::OneQueue;
     }
     if !capability.suffices(workers) {
         return RssFacts::Unknown;
     }
-    let mut key = setup.key_of_length(capability.key_bytes.max(40));
+    let mut key = steering::key_of_length(capability.key_bytes.max(40).into());
     // Since 23.11 there is a further field, for which its default is right.
     #[allow(clippy::needless_update)]
     let mut hash = ffi::rte_eth_rss_conf {
         rss_key: key.as_mut_ptr(),
         rss_key_len: key.len() as u8,
-        rss_hf: capability.wanted_types(),
+        rss_hf: capability.types(wanted),
         ..Default::default()
     };
     // SAFETY: key and structure live until the call returns.
@@ -107,10 +140,11 @@ pub(super) fn program(port: u16, name: &str, setup: &RssSetup, capability: Capab
         );
         return RssFacts::Unknown;
     }
-    RssFacts::Ours
+    RssFacts::Ours(capability.fields(wanted))
 }
 
-fn table(entries: u16, workers: u16) -> Vec<ffi::rte_eth_rss_reta_entry64> {
+/// The table of a card with so many entries, as DPDK takes it: the queue of each, which is also the worker.
+pub(super) fn table(entries: u16, workers: u16) -> Vec<ffi::rte_eth_rss_reta_entry64> {
     let group = ffi::ULVS_RETA_GROUP as u16;
     let groups = 0..entries.div_ceil(group);
     groups
@@ -118,7 +152,9 @@ fn table(entries: u16, workers: u16) -> Vec<ffi::rte_eth_rss_reta_entry64> {
             let mut one = ffi::rte_eth_rss_reta_entry64::default();
             for place in 0..group.min(entries - number * group) {
                 one.mask |= 1 << place;
-                one.reta[usize::from(place)] = RssSetup::queue_of(number * group + place, workers);
+                let entry = usize::from(number * group + place);
+                let workers = u8::try_from(workers).unwrap_or(u8::MAX);
+                one.reta[usize::from(place)] = steering::worker_of_entry(entry, workers).into();
             }
             one
         })
@@ -167,10 +203,36 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_key_begins_with_ours() {
-        let setup = RssSetup::default();
-        assert_eq!(setup.key_of_length(40), setup.key);
-        let long = setup.key_of_length(52);
-        assert_eq!((&long[..40], long.len()), (&setup.key[..], 52));
+    fn one_side_is_hashed_where_the_card_can_choose_it() {
+        let all = capability(40, 128);
+        let both = Capability {
+            hash_types: !(ffi::ULVS_RSS_SOURCE_ONLY | ffi::ULVS_RSS_DESTINATION_ONLY),
+            ..all
+        };
+        for (wanted, bits) in [
+            (RssFields::Tuple, 0),
+            (RssFields::Source, ffi::ULVS_RSS_SOURCE_ONLY),
+            (RssFields::Destination, ffi::ULVS_RSS_DESTINATION_ONLY),
+        ] {
+            assert_eq!(all.fields(wanted), wanted);
+            assert_eq!(all.types(wanted), all.types(RssFields::Tuple) | bits);
+            assert_eq!(RssFacts::Ours(all.fields(wanted)).warning("d", wanted), None);
+            assert_eq!(both.fields(wanted), RssFields::Tuple);
+            assert_eq!(both.types(wanted), all.types(RssFields::Tuple));
+        }
+        // Half of it, the address without the port, is not enough.
+        let addresses_only = Capability {
+            hash_types: all.types(RssFields::Tuple)
+                | ffi::ULVS_RSS_SOURCE_ONLY & ffi::ULVS_RSS_SOURCE_ONLY.wrapping_neg(),
+            ..all
+        };
+        assert_eq!(addresses_only.fields(RssFields::Source), RssFields::Tuple);
+        let told = RssFacts::Ours(RssFields::Tuple)
+            .warning("net_ice", RssFields::Source)
+            .expect("a warning");
+        assert!(
+            told.contains("net_ice") && told.contains("cannot hash the source alone") && told.contains("handed over"),
+            "{told}"
+        );
     }
 }

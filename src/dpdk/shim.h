@@ -13,6 +13,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
+#include <rte_thash.h>
 #include <rte_version.h>
 
 /* DPDK's own errno: a thread-local variable behind a macro. */
@@ -69,6 +70,8 @@ static const uint64_t ULVS_TX_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE
 static const uint64_t ULVS_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t ULVS_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t ULVS_RSS_UDP = RTE_ETH_RSS_UDP;
+static const uint64_t ULVS_RSS_SOURCE_ONLY = RTE_ETH_RSS_L3_SRC_ONLY | RTE_ETH_RSS_L4_SRC_ONLY;
+static const uint64_t ULVS_RSS_DESTINATION_ONLY = RTE_ETH_RSS_L3_DST_ONLY | RTE_ETH_RSS_L4_DST_ONLY;
 static const uint32_t ULVS_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint32_t ULVS_RETA_GROUP = RTE_ETH_RETA_GROUP_SIZE;
 static const int ULVS_VLAN_STRIP = RTE_ETH_VLAN_STRIP_OFFLOAD;

@@ -43,6 +43,9 @@ macro_rules! tests {
     };
 }
 
+mod network;
+mod several_workers;
+
 fn settings(devices: &[&str], workers: usize) -> Settings {
     let named = |device: &&str| DeviceSettings::new(*device, *device);
     Settings {
