@@ -238,7 +238,9 @@ impl<F: Frame> Pipeline<F> {
         candidate: Reference,
     ) -> Outcome {
         match self.table.find_likely(candidate, hash, &packet.key) {
-            Some((index, false)) if !self.is_reused(packet, index) => self.inbound(context, frame, packet, index),
+            Some((index, false)) if !self.is_reused(context.snapshot, packet, index) => {
+                self.inbound(context, frame, packet, index)
+            }
             Some((index, true)) => self.outbound(context, frame, packet, index),
             Some((index, false)) => self.open(context, frame, packet, Some(index)),
             None => self.miss(context, frame, packet),

@@ -10,6 +10,7 @@ use crate::conn::timeouts::Timeouts;
 use crate::io::PortIndex;
 use crate::kernel::KernelSide;
 use crate::service::{ServerSlot, ServiceSlot, SharedService};
+use crate::tunables::Tunables;
 use crate::wire::ethernet::{self, Mac};
 
 /// See the module.
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// State timeouts.
     pub timeouts: Timeouts,
+    /// What operators know as sysctls.
+    pub tunables: Tunables,
     /// The director does not answer for its virtual addresses: another one should get their traffic. What arrives all the same is balanced.
     pub has_given_up: bool,
     /// What is the kernel's, where all frames come to the workers; none: something in front of them has kept that back.

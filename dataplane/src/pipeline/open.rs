@@ -17,6 +17,7 @@ use crate::scheduler::{self, Client};
 use crate::service::{ClientAddress, ForwardingMethod, Server, Service, protocol};
 use crate::snapshot::{HopIndex, RouteLookup, ServiceKey, Snapshot};
 use crate::time::Time;
+use crate::tunables::Tunables;
 use crate::verdict::DropReason;
 use crate::wire::{get_u32, proxy_v2, tcp};
 
@@ -77,7 +78,7 @@ impl<F: Frame> Pipeline<F> {
         }) else {
             return Err(DropReason::NoService.into());
         };
-        if packet.is_later_fragment() || !may_open(packet) {
+        if packet.is_later_fragment() || !may_open(packet, &context.snapshot.tunables) {
             if context.now < self.stateless_until {
                 return Err(self.forward_stateless(context, frame, packet, service));
             }
@@ -234,11 +235,11 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
-/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST, for SCTP an INIT.
-fn may_open(packet: &Packet) -> bool {
+/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST, for SCTP an INIT, unless the settings are sloppy.
+fn may_open(packet: &Packet, tunables: &Tunables) -> bool {
     match packet.key.protocol {
-        protocol::TCP => tcp_state::may_open(packet.tcp_flags, false),
-        protocol::SCTP => SctpEvent::from_flags(packet.tcp_flags).may_open(false),
+        protocol::TCP => tcp_state::may_open(packet.tcp_flags, tunables.sloppy_tcp),
+        protocol::SCTP => SctpEvent::from_flags(packet.tcp_flags).may_open(tunables.sloppy_sctp),
         _ => true,
     }
 }
