@@ -11,6 +11,12 @@ pub struct Tunables {
     pub sloppy_tcp: bool,
     /// Any SCTP packet but an ABORT opens a connection.
     pub sloppy_sctp: bool,
+    /// An ICMP error to a virtual address about a packet of no connection is scheduled as if it opened one.
+    pub schedule_icmp: bool,
+    /// A nat server that sends what belongs to no connection is told so (port unreachable).
+    pub nat_icmp_send: bool,
+    /// Tunnels say "don't fragment" where the packet in them does; else the outer packet is cut where it has to be.
+    pub pmtu_disc: bool,
 }
 
 impl Default for Tunables {
@@ -21,6 +27,9 @@ impl Default for Tunables {
             expire_nodest_conn: false,
             sloppy_tcp: false,
             sloppy_sctp: false,
+            schedule_icmp: false,
+            nat_icmp_send: false,
+            pmtu_disc: true,
         }
     }
 }

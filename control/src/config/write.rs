@@ -98,6 +98,9 @@ fn ipvs(tunables: &Tunables) -> String {
         expire_nodest_conn,
         sloppy_tcp,
         sloppy_sctp,
+        schedule_icmp,
+        nat_icmp_send,
+        pmtu_disc,
     } = tunables;
     let switch = |is_set: &bool| u8::from(*is_set).to_string();
     let lines = [
@@ -105,6 +108,9 @@ fn ipvs(tunables: &Tunables) -> String {
         ("expire_nodest_conn", switch(expire_nodest_conn)),
         ("sloppy_tcp", switch(sloppy_tcp)),
         ("sloppy_sctp", switch(sloppy_sctp)),
+        ("schedule_icmp", switch(schedule_icmp)),
+        ("nat_icmp_send", switch(nat_icmp_send)),
+        ("pmtu_disc", switch(pmtu_disc)),
     ];
     section("[ipvs]", &lines)
 }

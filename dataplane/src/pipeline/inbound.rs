@@ -84,7 +84,7 @@ impl<F: Frame> Pipeline<F> {
         let is_fullnat = method == ForwardingMethod::FullNat;
         let tells_client = is_fullnat && connection.client_address != ClientAddress::Hidden;
         if !passes(packet, hop, growth)
-            && let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth)
+            && let Some(outcome) = self.refuse_to_server(context, frame, packet, hop, growth, index)
         {
             return outcome;
         }
@@ -192,6 +192,32 @@ impl<F: Frame> Pipeline<F> {
         self.loads.get(slot).set_active(is_active);
     }
 
+    /// [`Self::refuse_to_forward`] for a client's packet: without path MTU discovery, the packet around one is cut.
+    #[inline(never)]
+    fn refuse_to_server(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &Packet,
+        hop: &NextHop,
+        growth: isize,
+        index: ConnectionIndex,
+    ) -> Option<Outcome> {
+        let connection = self.table.get(index);
+        let is_cut_outside =
+            connection.method == ForwardingMethod::Tunnel && self.cuts_outside(packet, &connection.server);
+        let packet = &Packet {
+            dont_fragment: packet.dont_fragment && !is_cut_outside,
+            ..*packet
+        };
+        self.refuse_to_forward(context, frame, packet, hop, growth)
+    }
+
+    /// Whether a tunnel to `server` is cut itself when it is too big (pmtu_disc 0), and not the packet in it. IPv6 is not cut on the way.
+    fn cuts_outside(&self, packet: &Packet, server: &Address) -> bool {
+        !self.pmtu_disc && packet.dont_fragment && packet.family == Family::V4 && server.is_v4()
+    }
+
     /// What becomes of a packet that does not simply pass ([`passes`]): it is cut later (`None`: go on), or its sender is told.
     #[inline(never)]
     pub(super) fn refuse_to_forward(
@@ -292,7 +318,10 @@ impl<F: Frame> Pipeline<F> {
         }
         let limit = usize::from(hop.mtu).saturating_sub(tunnel::overhead(&server, kind));
         let tunnel = Tunnel { source, server, kind };
-        if packet.ip_length > limit {
+        if !self.pmtu_disc && self.cuts_outside(packet, &server) {
+            // The outer header's DF is that of the packet.
+            packet.dont_fragment = false;
+        } else if packet.ip_length > limit {
             return self.send_through_tunnel_in_pieces(frame, packet, hop, &tunnel, limit);
         }
         self.identification = self.identification.wrapping_add(1);

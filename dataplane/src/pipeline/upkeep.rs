@@ -68,6 +68,7 @@ impl<F: Frame> Pipeline<F> {
                 };
             }
         }
+        self.pmtu_disc = snapshot.tunables.pmtu_disc;
         self.counters.generation.set(snapshot.generation);
         self.counters.event(Event::SnapshotsAdopted).add(1);
         self.snapshot = Some(snapshot);

@@ -113,6 +113,11 @@ struct Ipvs {
     sloppy_tcp: u8,
     #[serde(default)]
     sloppy_sctp: u8,
+    #[serde(default)]
+    schedule_icmp: u8,
+    #[serde(default)]
+    nat_icmp_send: u8,
+    pmtu_disc: Option<u8>,
 }
 
 impl Ipvs {
@@ -123,6 +128,9 @@ impl Ipvs {
             expire_nodest_conn: self.expire_nodest_conn != 0,
             sloppy_tcp: self.sloppy_tcp != 0,
             sloppy_sctp: self.sloppy_sctp != 0,
+            schedule_icmp: self.schedule_icmp != 0,
+            nat_icmp_send: self.nat_icmp_send != 0,
+            pmtu_disc: self.pmtu_disc != Some(0),
         }
     }
 }

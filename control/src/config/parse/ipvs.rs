@@ -13,5 +13,8 @@ pub fn parse(section: &Section) -> Tunables {
         expire_nodest_conn: is_set("expire_nodest_conn"),
         sloppy_tcp: is_set("sloppy_tcp"),
         sloppy_sctp: is_set("sloppy_sctp"),
+        schedule_icmp: is_set("schedule_icmp"),
+        nat_icmp_send: is_set("nat_icmp_send"),
+        pmtu_disc: is_set("pmtu_disc"),
     }
 }

@@ -124,6 +124,9 @@ pub const IPVS: &Table = &Table { name: "[ipvs]", keys: &[
     key("expire_nodest_conn", SWITCH,                     Default::Integer(1), "", "1", "whether connections end with the next packet when their server is gone"),
     key("sloppy_tcp",         SWITCH,                     Default::Integer(0), "", "0", "whether any TCP segment but a reset opens a connection"),
     key("sloppy_sctp",        SWITCH,                     Default::Integer(0), "", "0", "whether any SCTP packet but an ABORT opens a connection"),
+    key("schedule_icmp",      SWITCH,                     Default::Integer(0), "", "0", "whether ICMP errors about unknown connections are scheduled"),
+    key("nat_icmp_send",      SWITCH,                     Default::Integer(0), "", "0", "whether nat servers are told of replies without a connection"),
+    key("pmtu_disc",          SWITCH,                     Default::Integer(1), "", "1", "whether tunnels take part in path MTU discovery"),
 ] };
 
 /// `[dpdk]`
