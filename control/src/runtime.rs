@@ -269,6 +269,7 @@ impl Runtime {
         let snapshot = Snapshot {
             services: Arc::new(Services::new(services.iter().cloned())),
             timeouts: compile::timeouts(&parts.config.timeouts),
+            tunables: parts.config.ipvs,
             ..Snapshot::default()
         };
         let watchdog = watchdog::Watchdog::new(parts.config.director.worker_timeout, parts.workers.len());

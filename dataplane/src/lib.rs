@@ -19,6 +19,7 @@ pub mod service;
 pub mod snapshot;
 pub mod steering;
 pub mod time;
+pub mod tunables;
 pub mod verdict;
 pub mod wire;
 pub mod worker;

@@ -85,6 +85,8 @@ pub struct Pipeline<F> {
     staged: Vec<Staged>,
     local_cursors: local::Cursors,
     identification: u16,
+    /// See [`Tunables::pmtu_disc`](crate::tunables::Tunables::pmtu_disc); here, since every packet into a tunnel asks.
+    pmtu_disc: bool,
     stateless_until: Time,
     /// Where frames went.
     pub output: Output<F>,
@@ -106,6 +108,7 @@ impl<F: Frame> Pipeline<F> {
             staged: vec![Staged::EMPTY; BURST],
             local_cursors: local::Cursors::new(&settings.hasher),
             identification: 0,
+            pmtu_disc: true,
             stateless_until: Time::default(),
             output: Output::new(&settings),
             snapshot: None,
@@ -238,7 +241,9 @@ impl<F: Frame> Pipeline<F> {
         candidate: Reference,
     ) -> Outcome {
         match self.table.find_likely(candidate, hash, &packet.key) {
-            Some((index, false)) if !self.is_reused(packet, index) => self.inbound(context, frame, packet, index),
+            Some((index, false)) if !self.is_reused(context.snapshot, packet, index) => {
+                self.inbound(context, frame, packet, index)
+            }
             Some((index, true)) => self.outbound(context, frame, packet, index),
             Some((index, false)) => self.open(context, frame, packet, Some(index)),
             None => self.miss(context, frame, packet),
@@ -252,6 +257,11 @@ impl<F: Frame> Pipeline<F> {
             return self.redirect(context.origin, packet, worker);
         }
         if let Some(outcome) = Self::leave_to_kernel(context, frame, packet) {
+            return outcome;
+        }
+        if owned != Some(OwnedAddress::Virtual)
+            && let Some(outcome) = self.refuse_reply(context, frame, packet)
+        {
             return outcome;
         }
         match owned {

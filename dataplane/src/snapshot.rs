@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::address::Address;
 use crate::conn::timeouts::Timeouts;
 use crate::io::PortIndex;
 use crate::kernel::KernelSide;
-use crate::service::{ServerSlot, ServiceSlot, SharedService};
+use crate::service::{ForwardingMethod, Server, ServerSlot, ServiceSlot, SharedService};
+use crate::tunables::Tunables;
 use crate::wire::ethernet::{self, Mac};
 
 /// See the module.
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub routes: Arc<Routes>,
     /// State timeouts.
     pub timeouts: Timeouts,
+    /// What operators know as sysctls.
+    pub tunables: Tunables,
     /// The director does not answer for its virtual addresses: another one should get their traffic. What arrives all the same is balanced.
     pub has_given_up: bool,
     /// What is the kernel's, where all frames come to the workers; none: something in front of them has kept that back.
@@ -71,6 +74,8 @@ pub struct Services {
     by_key: HashMap<ServiceKey, ServiceSlot>,
     by_slot: Vec<Option<SharedService>>,
     server_addresses: HashMap<Address, ()>,
+    /// Protocol, address and port of those whose packets come through here by routing.
+    nat_servers: HashSet<(u8, Address, u16)>,
 }
 
 impl Services {
@@ -89,6 +94,10 @@ impl Services {
             }
             all.server_addresses
                 .extend(service.servers.iter().map(|server| (server.address, ())));
+            let is_nat = |server: &&Server| server.method == ForwardingMethod::Nat;
+            let nat = service.servers.iter().filter(is_nat);
+            all.nat_servers
+                .extend(nat.map(|server| (service.protocol, server.address, server.port)));
             all.by_key.insert(key, service.slot);
             all.by_slot[slot] = Some(service);
         }
@@ -115,6 +124,11 @@ impl Services {
     /// Whether some service sends to this address.
     pub fn is_server(&self, address: &Address) -> bool {
         self.server_addresses.contains_key(address)
+    }
+
+    /// Whether some service has a nat server there.
+    pub fn is_nat_server(&self, protocol: u8, address: &Address, port: u16) -> bool {
+        self.nat_servers.contains(&(protocol, *address, port))
     }
 
     /// Slots in use or used before: how long tables by slot must be.

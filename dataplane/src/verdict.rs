@@ -49,7 +49,7 @@ named! {
         NotOurs = "not_ours", "Neither a virtual or local address nor a packet of a known real server.";
         NoService = "no_service", "The virtual address has no service on that protocol and port.";
         NotFirstPacket = "not_first_packet", "No connection, and the packet cannot open one (TCP without SYN, SCTP without INIT).";
-        NoConnection = "no_connection", "Sent to a local address, but no connection uses that port.";
+        NoConnection = "no_connection", "Sent to a local address or by a nat server, but it belongs to no connection.";
         NoServer = "no_server", "No usable server, and the client may not be told so (rate limit, or an error about an error).";
         ServerRemoved = "server_removed", "The connection's server is not in the service any more.";
         TableFull = "table_full", "The connection table is full and the method needs an entry.";

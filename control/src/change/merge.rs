@@ -31,6 +31,7 @@ pub fn merge(old: &Config, running: &Config, new: Config) -> Result<Config, Chan
     if merged.timeouts == old.timeouts {
         merged.timeouts = running.timeouts;
     }
+    // The command line cannot change [ipvs]: the file always holds.
     for service in &mut merged.services {
         let key = Key::of(service);
         let Some(now) = running_places.remove(&key).map(|at| &running.services[at]) else {

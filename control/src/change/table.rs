@@ -90,6 +90,7 @@ impl Table {
                 warnings: Vec::new(),
                 director: config.director.clone(),
                 timeouts: config.timeouts,
+                ipvs: config.ipvs,
                 dpdk: config.dpdk.clone(),
                 ports: config.ports.clone(),
             },

@@ -8,6 +8,7 @@ use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
 use ulvs_dataplane::steering::RssFields;
+use ulvs_dataplane::tunables::Tunables;
 
 use super::error::ConfigError;
 use crate::origin::Origin;
@@ -19,6 +20,8 @@ pub struct Config {
     pub director: Director,
     /// When idle connections end.
     pub timeouts: Timeouts,
+    /// `[ipvs]`: what operators know as sysctls.
+    pub ipvs: Tunables,
     /// What only the backend `dpdk` reads.
     pub dpdk: Dpdk,
     /// The network interfaces to work on; at least one.

@@ -5,7 +5,7 @@ mod keys;
 
 use std::fmt;
 
-pub use keys::{DIRECTOR, KEYS_OF_FILE, MOST_WEIGHT, TIMEOUTS};
+pub use keys::{DIRECTOR, IPVS, KEYS_OF_FILE, MOST_WEIGHT, TIMEOUTS};
 
 /// A table of the file and its keys.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, TunnelType};
+use ulvs_dataplane::tunables::Tunables;
 
 use super::model::{Backend, Config, Director, Dpdk, LocalPool, Port, RealServer, Timeouts, VirtualService};
 use super::names::{
@@ -18,6 +19,7 @@ pub fn to_toml(config: &Config) -> String {
     let mut text = String::from("# Saved from a running director.\n\n");
     text += &director(&config.director);
     text += &timeouts(&config.timeouts);
+    text += &ipvs(&config.ipvs);
     text += &dpdk(&config.dpdk);
     config
         .ports
@@ -88,6 +90,29 @@ fn director(director: &Director) -> String {
         ("slow_path_routing_pps", slow_path_routing_pps.to_string()),
     ]);
     section("[director]", &lines)
+}
+
+fn ipvs(tunables: &Tunables) -> String {
+    let Tunables {
+        conn_reuse_mode,
+        expire_nodest_conn,
+        sloppy_tcp,
+        sloppy_sctp,
+        schedule_icmp,
+        nat_icmp_send,
+        pmtu_disc,
+    } = tunables;
+    let switch = |is_set: &bool| u8::from(*is_set).to_string();
+    let lines = [
+        ("conn_reuse_mode", conn_reuse_mode.to_string()),
+        ("expire_nodest_conn", switch(expire_nodest_conn)),
+        ("sloppy_tcp", switch(sloppy_tcp)),
+        ("sloppy_sctp", switch(sloppy_sctp)),
+        ("schedule_icmp", switch(schedule_icmp)),
+        ("nat_icmp_send", switch(nat_icmp_send)),
+        ("pmtu_disc", switch(pmtu_disc)),
+    ];
+    section("[ipvs]", &lines)
 }
 
 fn timeouts(timeouts: &Timeouts) -> String {

@@ -97,7 +97,7 @@ impl Runtime {
         }
         // Nothing can fail from here on.
         self.compiler.commit(compiled);
-        let changes = Changes::between(&self.services, &services, self.config.timeouts != config.timeouts);
+        let changes = Changes::between((&self.services, &self.config), (&services, &config));
         self.start_counting(&services);
         let mut new_addresses = owned.clone();
         new_addresses.retain(|address, _| !self.owned.contains_key(address));
@@ -111,6 +111,7 @@ impl Runtime {
             interfaces,
             routes,
             timeouts: compile::timeouts(&self.config.timeouts),
+            tunables: self.config.ipvs,
             ..(*self.snapshot).clone()
         });
         let mut changes = changes.to_string();
@@ -280,6 +281,7 @@ struct Changes {
     services: Count,
     servers: Count,
     timeouts: bool,
+    ipvs: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -290,9 +292,10 @@ struct Count {
 }
 
 impl Changes {
-    fn between(old: &[SharedService], new: &[SharedService], timeouts: bool) -> Changes {
+    fn between((old, before): (&[SharedService], &Config), (new, now): (&[SharedService], &Config)) -> Changes {
         let mut changes = Changes {
-            timeouts,
+            timeouts: before.timeouts != now.timeouts,
+            ipvs: before.ipvs != now.ipvs,
             ..Changes::default()
         };
         let mut gone: BTreeMap<_, _> = old.iter().map(|service| (identity(service), service)).collect();
@@ -349,6 +352,9 @@ impl fmt::Display for Changes {
         let mut parts: Vec<String> = parts.map(|(what, count)| format!("{what}: {count}")).collect();
         if self.timeouts {
             parts.push("timeouts changed".to_owned());
+        }
+        if self.ipvs {
+            parts.push("[ipvs] changed".to_owned());
         }
         if parts.is_empty() {
             parts.push("nothing differs".to_owned());

@@ -164,7 +164,7 @@ impl ConnectionState {
     /// over (sysctl `conn_reuse_mode`: 0 never; else in TIME_WAIT and CLOSE; with bit 2 also in FIN_WAIT when no reply was ever seen;
     /// with SCTP in CLOSED).
     /// The caller leaves out connections that persistence or FTP controls.
-    pub fn gives_way_to_syn(self, conn_reuse_mode: u32, no_output: bool) -> bool {
+    pub fn gives_way_to_syn(self, conn_reuse_mode: u8, no_output: bool) -> bool {
         match self.protocol_state() {
             ProtocolState::Tcp(TcpState::TimeWait | TcpState::Close) | ProtocolState::Sctp(SctpState::Closed) => {
                 conn_reuse_mode != 0

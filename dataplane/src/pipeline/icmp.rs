@@ -1,7 +1,9 @@
 //! ICMP: echo requests for our addresses, and errors about balanced connections.
 
 use super::{Context, Outcome, Pipeline};
+use crate::conn::connection::ConnectionIndex;
 use crate::counters::Event;
+use crate::forward::icmp_error::Quotation;
 use crate::forward::{client_address, edit, icmp_error, reply};
 use crate::io::Frame;
 use crate::parse::Packet;
@@ -57,11 +59,25 @@ impl<F: Frame> Pipeline<F> {
             if let Some(outcome) = Self::leave_error_to_kernel(context, packet, Some(&quotation.key)) {
                 return outcome;
             }
-            if is_ours {
-                return DropReason::NoConnection.into();
+            if !is_ours {
+                return self.route_plainly(context, frame, packet);
             }
-            return self.route_plainly(context, frame, packet);
+            return match self.open_for_error(context, frame, packet, &towards_us) {
+                Some(index) => self.deliver_error(context, frame, packet, &quotation, (index, false)),
+                None => DropReason::NoConnection.into(),
+            };
         };
+        self.deliver_error(context, frame, packet, &quotation, (index, is_outbound))
+    }
+
+    fn deliver_error(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &mut Packet,
+        quotation: &Quotation,
+        (index, is_outbound): (ConnectionIndex, bool),
+    ) -> Outcome {
         let connection = *self.table.get(index);
         let towards_server = !is_outbound;
         let hop = match self.hop(context.snapshot, index, towards_server) {
@@ -85,7 +101,7 @@ impl<F: Frame> Pipeline<F> {
         } else {
             icmp_error::to_client(&connection, client_address::growth(&connection))
         };
-        match icmp_error::translate(frame, packet, &quotation, &target) {
+        match icmp_error::translate(frame, packet, quotation, &target) {
             Ok(()) => {
                 let outcome = self.send(frame, packet, hop);
                 self.delivered(outcome)

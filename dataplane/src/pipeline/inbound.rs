@@ -16,25 +16,45 @@ use crate::forward::{edit, fragment, tunnel};
 use crate::io::Frame;
 use crate::parse::Packet;
 use crate::service::{ClientAddress, ForwardingMethod, TunnelType, protocol};
-use crate::snapshot::NextHop;
+use crate::snapshot::{NextHop, Snapshot};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ipv4, ipv6, tcp};
 
 /// Every IPv4 link carries at least that much (RFC 791 section 3.2).
 const SMALLEST_MTU: usize = 68;
-/// The kernel's default for the sysctl of that name.
-const CONN_REUSE_MODE: u32 = 1;
 
 impl<F: Frame> Pipeline<F> {
-    /// Whether the client begins anew with the tuple of a connection that has ended (the kernel's conn_reuse_mode 1: a SYN in TIME_WAIT or CLOSE).
+    /// Whether the client begins anew with the tuple of a connection that has ended (see [`Tunables::conn_reuse_mode`](crate::tunables::Tunables)).
     #[inline]
-    pub(super) fn is_reused(&self, packet: &Packet, index: ConnectionIndex) -> bool {
-        packet.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN && {
-            let connection = self.table.get(index);
-            connection
-                .state
-                .gives_way_to_syn(CONN_REUSE_MODE, connection.is(flag::NO_OUTPUT))
+    pub(super) fn is_reused(&self, snapshot: &Snapshot, packet: &Packet, index: ConnectionIndex) -> bool {
+        packet.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN && self.gives_way(snapshot, index)
+    }
+
+    fn gives_way(&self, snapshot: &Snapshot, index: ConnectionIndex) -> bool {
+        let connection = self.table.get(index);
+        let (state, no_output) = (connection.state, connection.is(flag::NO_OUTPUT));
+        let tunables = &snapshot.tunables;
+        let reuse = tunables.conn_reuse_mode;
+        // Kernel (ip_vs_in_hook): where connections end with their server, a SYN leaves a quiesced server in any state.
+        let leaves_server =
+            reuse != 0 && tunables.expire_nodest_conn && self.servers[connection.server_slot.0 as usize].is_quiesced;
+        leaves_server || state.gives_way_to_syn(reuse, no_output)
+    }
+
+    /// A packet whose server was taken out of the service: the connection stays until its timer ends it, or ends now and the packet is nobody's.
+    #[cold]
+    fn server_is_gone(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &mut Packet,
+        index: ConnectionIndex,
+    ) -> Outcome {
+        if !context.snapshot.tunables.expire_nodest_conn {
+            return DropReason::ServerRemoved.into();
         }
+        self.end(index, Event::ConnectionsLeftServer);
+        self.miss(context, frame, packet)
     }
 
     #[inline]
@@ -53,7 +73,7 @@ impl<F: Frame> Pipeline<F> {
         let (method, slot) = (connection.method, connection.server_slot);
         let facts = &self.servers[slot.0 as usize];
         if !facts.is_available {
-            return DropReason::ServerRemoved.into();
+            return self.server_is_gone(context, frame, packet, index);
         }
         let kind = facts.tunnel;
         let growth = match method {
@@ -64,7 +84,7 @@ impl<F: Frame> Pipeline<F> {
         let is_fullnat = method == ForwardingMethod::FullNat;
         let tells_client = is_fullnat && connection.client_address != ClientAddress::Hidden;
         if !passes(packet, hop, growth)
-            && let Some(outcome) = self.refuse_to_forward(context, frame, packet, hop, growth)
+            && let Some(outcome) = self.refuse_to_server(context, frame, packet, hop, growth, index)
         {
             return outcome;
         }
@@ -172,6 +192,32 @@ impl<F: Frame> Pipeline<F> {
         self.loads.get(slot).set_active(is_active);
     }
 
+    /// [`Self::refuse_to_forward`] for a client's packet: without path MTU discovery, the packet around one is cut.
+    #[inline(never)]
+    fn refuse_to_server(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &Packet,
+        hop: &NextHop,
+        growth: isize,
+        index: ConnectionIndex,
+    ) -> Option<Outcome> {
+        let connection = self.table.get(index);
+        let is_cut_outside =
+            connection.method == ForwardingMethod::Tunnel && self.cuts_outside(packet, &connection.server);
+        let packet = &Packet {
+            dont_fragment: packet.dont_fragment && !is_cut_outside,
+            ..*packet
+        };
+        self.refuse_to_forward(context, frame, packet, hop, growth)
+    }
+
+    /// Whether a tunnel to `server` is cut itself when it is too big (pmtu_disc 0), and not the packet in it. IPv6 is not cut on the way.
+    fn cuts_outside(&self, packet: &Packet, server: &Address) -> bool {
+        !self.pmtu_disc && packet.dont_fragment && packet.family == Family::V4 && server.is_v4()
+    }
+
     /// What becomes of a packet that does not simply pass ([`passes`]): it is cut later (`None`: go on), or its sender is told.
     #[inline(never)]
     pub(super) fn refuse_to_forward(
@@ -272,7 +318,10 @@ impl<F: Frame> Pipeline<F> {
         }
         let limit = usize::from(hop.mtu).saturating_sub(tunnel::overhead(&server, kind));
         let tunnel = Tunnel { source, server, kind };
-        if packet.ip_length > limit {
+        if !self.pmtu_disc && self.cuts_outside(packet, &server) {
+            // The outer header's DF is that of the packet.
+            packet.dont_fragment = false;
+        } else if packet.ip_length > limit {
             return self.send_through_tunnel_in_pieces(frame, packet, hop, &tunnel, limit);
         }
         self.identification = self.identification.wrapping_add(1);

@@ -17,6 +17,7 @@ use crate::scheduler::{self, Client};
 use crate::service::{ClientAddress, ForwardingMethod, Server, Service, protocol};
 use crate::snapshot::{HopIndex, RouteLookup, ServiceKey, Snapshot};
 use crate::time::Time;
+use crate::tunables::Tunables;
 use crate::verdict::DropReason;
 use crate::wire::{get_u32, proxy_v2, tcp};
 
@@ -56,6 +57,44 @@ impl<F: Frame> Pipeline<F> {
         self.inbound(context, frame, packet, index)
     }
 
+    /// schedule_icmp: an ICMP error about a packet of no connection (it went through another director, with the same address) opens one, so that it comes to a
+    /// server that may know. `key`: as the client's packets of that connection have it. FullNAT servers know connections from here only.
+    pub(super) fn open_for_error(
+        &mut self,
+        context: &Context<'_>,
+        frame: &F,
+        packet: &Packet,
+        key: &Key,
+    ) -> Option<ConnectionIndex> {
+        let snapshot = context.snapshot;
+        if !snapshot.tunables.schedule_icmp || packet.ttl <= 1 || self.table.is_full() {
+            return None;
+        }
+        let service = snapshot.services.find(&ServiceKey {
+            protocol: key.protocol,
+            address: key.destination,
+            port: key.destination_port,
+        })?;
+        let server = self.pick(context.now, service, key)?;
+        if server.method == ForwardingMethod::FullNat {
+            return None;
+        }
+        let opening = Packet {
+            key: *key,
+            tcp_flags: 0,
+            ..*packet
+        };
+        let connection = self
+            .compose(context.now, snapshot, frame, &opening, service, server)
+            .ok()?;
+        self.end_namesake(&connection);
+        let index = self.table.insert(connection).ok()?;
+        self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
+        self.counters.event(Event::ConnectionsOpened).add(1);
+        self.counters.server(server.slot).connections.add(1);
+        Some(index)
+    }
+
     /// The service, the server and the entry for a new connection.
     fn choose<'a>(
         &mut self,
@@ -77,7 +116,7 @@ impl<F: Frame> Pipeline<F> {
         }) else {
             return Err(DropReason::NoService.into());
         };
-        if packet.is_later_fragment() || !may_open(packet) {
+        if packet.is_later_fragment() || !may_open(packet, &context.snapshot.tunables) {
             if context.now < self.stateless_until {
                 return Err(self.forward_stateless(context, frame, packet, service));
             }
@@ -234,11 +273,11 @@ impl<F: Frame> Pipeline<F> {
     }
 }
 
-/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST, for SCTP an INIT.
-fn may_open(packet: &Packet) -> bool {
+/// Whether the packet can be the first of a connection: for TCP one with SYN and without RST, for SCTP an INIT, unless the settings are sloppy.
+fn may_open(packet: &Packet, tunables: &Tunables) -> bool {
     match packet.key.protocol {
-        protocol::TCP => tcp_state::may_open(packet.tcp_flags, false),
-        protocol::SCTP => SctpEvent::from_flags(packet.tcp_flags).may_open(false),
+        protocol::TCP => tcp_state::may_open(packet.tcp_flags, tunables.sloppy_tcp),
+        protocol::SCTP => SctpEvent::from_flags(packet.tcp_flags).may_open(tunables.sloppy_sctp),
         _ => true,
     }
 }

@@ -3,12 +3,15 @@
 use super::inbound::{growth_of_family, passes};
 use super::{Context, Outcome, Pipeline};
 use crate::conn::connection::ConnectionIndex;
+use crate::conn::sctp_state::SctpEvent;
 use crate::counters::Event;
+use crate::forward::reply::OwnError;
 use crate::forward::{client_address, edit, tunnel};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::service::ForwardingMethod;
+use crate::service::{ForwardingMethod, protocol};
 use crate::snapshot::Snapshot;
+use crate::verdict::DropReason;
 use crate::wire::tcp;
 
 impl<F: Frame> Pipeline<F> {
@@ -46,6 +49,25 @@ impl<F: Frame> Pipeline<F> {
         self.advance(context, index, packet, true);
         edit::decrement_ttl(frame, packet);
         self.send_rewritten(frame, packet, hop, &to_client, change)
+    }
+
+    /// A nat server's packet of no connection, where nat_icmp_send says that the server is told (kernel: ip_vs_out_hook). A reset and an ABORT need no answer.
+    #[cold]
+    pub(super) fn refuse_reply(&mut self, context: &Context<'_>, frame: &mut F, packet: &Packet) -> Option<Outcome> {
+        let key = &packet.key;
+        let services = &context.snapshot.services;
+        if !context.snapshot.tunables.nat_icmp_send
+            || !services.is_nat_server(key.protocol, &key.source, key.source_port)
+        {
+            return None;
+        }
+        let is_end = match key.protocol {
+            protocol::TCP => packet.tcp_flags & tcp::RST != 0,
+            protocol::SCTP => SctpEvent::from_flags(packet.tcp_flags) == SctpEvent::Abort,
+            _ => false,
+        };
+        let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoConnection);
+        (!is_end).then(|| self.tell_sender(context, frame, packet, error, otherwise))
     }
 
     /// The server's SYN+ACK tells the client how long its segments may be: no longer than what reaches the server with everything that we add.

@@ -19,6 +19,8 @@ const EXPIRY_BUDGET: u32 = 128;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServerFacts {
     pub(super) is_available: bool,
+    /// Weight 0.
+    pub(super) is_quiesced: bool,
     pub(super) tunnel: TunnelType,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
@@ -59,12 +61,14 @@ impl<F: Frame> Pipeline<F> {
             for server in &service.servers {
                 self.servers[server.slot.0 as usize] = ServerFacts {
                     is_available: true,
+                    is_quiesced: server.weight == 0,
                     tunnel: server.tunnel,
                     upper_threshold: server.upper_threshold,
                     lower_threshold: server.lower_threshold,
                 };
             }
         }
+        self.pmtu_disc = snapshot.tunables.pmtu_disc;
         self.counters.generation.set(snapshot.generation);
         self.counters.event(Event::SnapshotsAdopted).add(1);
         self.snapshot = Some(snapshot);

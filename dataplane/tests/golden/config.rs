@@ -18,6 +18,7 @@ use ulvs_dataplane::service::{
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
 };
+use ulvs_dataplane::tunables::Tunables;
 
 use crate::words::Names;
 
@@ -62,6 +63,9 @@ pub struct Case {
     /// Whether the director has given its virtual addresses up.
     #[serde(default)]
     given_up: bool,
+    /// Settings; what is not named is as in the kernel.
+    #[serde(default)]
+    ipvs: Ipvs,
     #[serde(default)]
     local_pool: Vec<LocalPool>,
     #[serde(default)]
@@ -95,6 +99,40 @@ struct Change {
     unresolved: Option<Vec<String>>,
     route: Option<Vec<Route>>,
     given_up: Option<bool>,
+    ipvs: Option<Ipvs>,
+}
+
+/// `[ipvs]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ipvs {
+    conn_reuse_mode: Option<u8>,
+    #[serde(default)]
+    expire_nodest_conn: u8,
+    #[serde(default)]
+    sloppy_tcp: u8,
+    #[serde(default)]
+    sloppy_sctp: u8,
+    #[serde(default)]
+    schedule_icmp: u8,
+    #[serde(default)]
+    nat_icmp_send: u8,
+    pmtu_disc: Option<u8>,
+}
+
+impl Ipvs {
+    fn tunables(&self) -> Tunables {
+        let kernel = Tunables::default();
+        Tunables {
+            conn_reuse_mode: self.conn_reuse_mode.unwrap_or(kernel.conn_reuse_mode),
+            expire_nodest_conn: self.expire_nodest_conn != 0,
+            sloppy_tcp: self.sloppy_tcp != 0,
+            sloppy_sctp: self.sloppy_sctp != 0,
+            schedule_icmp: self.schedule_icmp != 0,
+            nat_icmp_send: self.nat_icmp_send != 0,
+            pmtu_disc: self.pmtu_disc != Some(0),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -289,6 +327,9 @@ impl Director {
         if let Some(given_up) = change.given_up {
             self.case.given_up = given_up;
         }
+        if let Some(ipvs) = change.ipvs {
+            self.case.ipvs = ipvs;
+        }
         if let Some(unresolved) = change.unresolved {
             self.case.unresolved = unresolved;
         }
@@ -315,6 +356,7 @@ impl Director {
             interfaces: Arc::new(self.owned(interfaces, &services)?),
             services: Arc::new(Services::new(services)),
             timeouts: Timeouts::default(),
+            tunables: self.case.ipvs.tunables(),
             has_given_up: self.case.given_up,
             kernel,
         }))

@@ -76,6 +76,11 @@ pub fn frame(bytes: &[u8], names: &Names) -> Reading {
 
 /// Judges the transport checksum of a datagram that came in fragments; the words say what is wrong.
 pub fn reassembled(source: &[u8], destination: &[u8], protocol: u8, data: &[u8]) -> Option<String> {
+    if protocol == 4 {
+        let wrong = data.len() < 20 || usize::from(word(data, 2)) != data.len();
+        return wrong
+            .then(|| "the packet in the tunnel packet put together from fragments has another length".to_owned());
+    }
     if protocol == 132 {
         let wrong = data.len() < 12 || data[8..12] != naive::sctp_checksum(data).to_le_bytes();
         return wrong.then(|| "the SCTP packet put together from fragments has a bad checksum".to_owned());
@@ -228,7 +233,8 @@ impl Reader<'_> {
     /// Where the packet ends in `bytes` by its own length.
     fn end(&mut self, bytes: &[u8], total: usize, place: Place, text: &mut String) -> usize {
         if total > bytes.len() {
-            if place == Place::Sent {
+            // In the first piece of a tunnel packet that was cut, the inner packet ends with the pieces: `reassembled` judges it.
+            if place == Place::Sent && self.fragment.is_none() {
                 self.fault("the frame ends before the packet does");
             }
             *text += &format!(" length {total}");

@@ -3,6 +3,7 @@
 
 mod director;
 mod endpoint;
+mod ipvs;
 mod local_pool;
 mod name;
 mod port;
@@ -13,6 +14,8 @@ pub use endpoint::{show_endpoint, usable_address};
 pub use local_pool::LocalPoolEntry;
 pub use port::PortEntry;
 pub use service::{ServerEntry, ServiceEntry, made_name};
+
+use ulvs_dataplane::tunables::Tunables;
 
 use super::error::Findings;
 use super::model::{Backend, Config, Director, Dpdk, Timeouts};
@@ -33,6 +36,8 @@ pub struct Entries {
     pub backend: Option<Backend>,
     /// `[timeouts]`, complete.
     pub timeouts: Timeouts,
+    /// `[ipvs]`, complete.
+    pub ipvs: Tunables,
     /// `[dpdk]`, complete.
     pub dpdk: Dpdk,
     /// Every `[[port]]`.
@@ -52,6 +57,7 @@ pub fn parse(root: &Section, findings: &mut Findings) -> Entries {
     let empty = Section::new(0..0);
     let director = root.sections("director").first().unwrap_or(&empty);
     let timeouts = root.sections("timeouts").first().unwrap_or(&empty);
+    let ipvs = root.sections("ipvs").first().unwrap_or(&empty);
     let dpdk = root.sections("dpdk").first().unwrap_or(&empty);
     Entries {
         director: director::parse_director(director, findings),
@@ -60,6 +66,7 @@ pub fn parse(root: &Section, findings: &mut Findings) -> Entries {
         server_limit: director.integer("server_limit"),
         service_limit: director.integer("service_limit"),
         timeouts: director::parse_timeouts(timeouts),
+        ipvs: ipvs::parse(ipvs),
         ports: root
             .sections("port")
             .iter()
@@ -86,6 +93,7 @@ impl Entries {
         Config {
             director: self.director,
             timeouts: self.timeouts,
+            ipvs: self.ipvs,
             dpdk: self.dpdk,
             ports: self.ports.iter().filter_map(|port| port.build(source)).collect(),
             local_pools: self.local_pools.iter().filter_map(|pool| pool.build(source)).collect(),

@@ -43,6 +43,8 @@ const PPS: Kind = Integer {
     min: 1,
     max: 10_000_000,
 };
+/// 0 or 1, as the kernel spells no and yes.
+const SWITCH: Kind = Integer { min: 0, max: 1 };
 /// A UDP port.
 const PORT_NUMBER: Kind = Integer { min: 1, max: 65535 };
 /// The kernel holds thresholds in a signed 32-bit word.
@@ -75,6 +77,7 @@ const fn key(
 pub const KEYS_OF_FILE: &Table = &Table { name: "the file", keys: &[
     key("director",   Section(DIRECTOR),    Default::Empty, "", "...", "the program itself"),
     key("timeouts",   Section(TIMEOUTS),    Default::Empty, "", "...", "when idle connections end"),
+    key("ipvs",       Section(IPVS),        Default::Empty, "", "...", "what LVS has as sysctls"),
     key("dpdk",       Section(DPDK),        Default::Empty, "", "...", "what only the backend dpdk reads"),
     key("port",       Sections(PORT),       Default::Empty, "", "...", "network interfaces to work on"),
     key("local_pool", Sections(LOCAL_POOL), Default::Empty, "", "...", "addresses of the director towards fullnat servers"),
@@ -112,6 +115,18 @@ pub const TIMEOUTS: &Table = &Table { name: "[timeouts]", keys: &[
     key("tcp_close",      TIMEOUT, Default::Integer(10),  "seconds", "10",  "a TCP connection in CLOSE"),
     key("tcp_close_wait", TIMEOUT, Default::Integer(60),  "seconds", "60",  "a TCP connection in CLOSE_WAIT"),
     key("tcp_last_ack",   TIMEOUT, Default::Integer(30),  "seconds", "30",  "a TCP connection in LAST_ACK"),
+] };
+
+/// `[ipvs]`
+#[rustfmt::skip]
+pub const IPVS: &Table = &Table { name: "[ipvs]", keys: &[
+    key("conn_reuse_mode",    Integer { min: 0, max: 3 }, Default::Integer(1), "", "1", "when a SYN of the same client port begins a new connection"),
+    key("expire_nodest_conn", SWITCH,                     Default::Integer(1), "", "1", "whether connections end with the next packet when their server is gone"),
+    key("sloppy_tcp",         SWITCH,                     Default::Integer(0), "", "0", "whether any TCP segment but a reset opens a connection"),
+    key("sloppy_sctp",        SWITCH,                     Default::Integer(0), "", "0", "whether any SCTP packet but an ABORT opens a connection"),
+    key("schedule_icmp",      SWITCH,                     Default::Integer(0), "", "0", "whether ICMP errors about unknown connections are scheduled"),
+    key("nat_icmp_send",      SWITCH,                     Default::Integer(0), "", "0", "whether nat servers are told of replies without a connection"),
+    key("pmtu_disc",          SWITCH,                     Default::Integer(1), "", "1", "whether tunnels take part in path MTU discovery"),
 ] };
 
 /// `[dpdk]`

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{config_folder, example_files, render};
 use crate::config;
-use crate::config::schema::{DIRECTOR, DefaultValue, KEYS_OF_FILE, Key, Kind, TIMEOUTS, Table};
+use crate::config::schema::{DIRECTOR, DefaultValue, IPVS, KEYS_OF_FILE, Key, Kind, TIMEOUTS, Table};
 
 #[test]
 fn the_examples_load_without_warnings() {
@@ -25,13 +25,14 @@ fn ulvs_toml_loads_without_warnings() {
 }
 
 #[test]
-fn ulvs_toml_sets_director_and_timeouts_to_their_defaults() {
+fn ulvs_toml_sets_director_timeouts_and_ipvs_to_their_defaults() {
     let text = fs::read_to_string(config_folder().join("ulvs.toml")).expect("ulvs.toml");
     let documented = config::parse(&text, "ulvs.toml").expect("it loads");
     let defaults = config::parse("[[port]]\ninterface = \"eth0\"", "f").expect("it loads");
     assert_eq!(documented.director, defaults.director);
     assert_eq!(documented.timeouts, defaults.timeouts);
-    for (table, header) in [(DIRECTOR, "director"), (TIMEOUTS, "timeouts")] {
+    assert_eq!(documented.ipvs, defaults.ipvs);
+    for (table, header) in [(DIRECTOR, "director"), (TIMEOUTS, "timeouts"), (IPVS, "ipvs")] {
         let tree: toml::Table = text.parse().expect("TOML");
         for key in table.keys {
             assert!(

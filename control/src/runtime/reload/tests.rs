@@ -61,6 +61,7 @@ fn services_timeouts_and_other_lines_need_no_restart() {
     for (from, to) in [
         ("[director]", "# A line more.\n[director]"),
         ("[director]", "[timeouts]\ntcp = 1\n[director]"),
+        ("[director]", "[ipvs]\nconn_reuse_mode = 0\n[director]"),
         ("10.0.0.2:80", "10.0.0.3:80"),
         ("192.0.2.1:53", "192.0.2.2:53"),
     ] {
@@ -76,7 +77,7 @@ fn changes_are_counted() {
     let mut told = |config: &Config| {
         let new = compiler.prepare(config).unwrap().services();
         compiler.discard();
-        Changes::between(&old, &new, config.timeouts != base.timeouts).to_string()
+        Changes::between((&old, &base), (&new, config)).to_string()
     };
     assert_eq!(told(&base), "nothing differs");
     assert_eq!(
@@ -101,5 +102,9 @@ fn changes_are_counted() {
     assert_eq!(
         told(&changed("[director]", "[timeouts]\ntcp = 1\n[director]")),
         "timeouts changed"
+    );
+    assert_eq!(
+        told(&changed("[director]", "[ipvs]\nsloppy_tcp = 1\n[director]")),
+        "[ipvs] changed"
     );
 }
