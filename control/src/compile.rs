@@ -263,6 +263,7 @@ impl Compiler {
             local_v4: of_family(true),
             local_v6: of_family(false),
             local_ports: pool.map_or((1, 0), |pool| pool.ports),
+            one_packet: service.one_packet,
             ownership,
         };
         match before {
@@ -321,6 +322,7 @@ fn is_equal(a: &Service, b: &Service) -> bool {
         && a.local_v4 == b.local_v4
         && a.local_v6 == b.local_v6
         && a.local_ports == b.local_ports
+        && a.one_packet == b.one_packet
         && a.ownership == b.ownership
 }
 

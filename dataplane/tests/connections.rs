@@ -69,6 +69,7 @@ fn service(number: u32, protocol: u8, method: ForwardingMethod, client_address: 
         local_v4: vec![LOCAL],
         local_v6: Vec::new(),
         local_ports: (20_000, 20_099),
+        one_packet: false,
     }
 }
 

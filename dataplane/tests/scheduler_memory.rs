@@ -47,6 +47,7 @@ fn service(scheduler: SchedulerKind) -> Service {
         local_v4: Vec::new(),
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
+        one_packet: false,
         ownership: Ownership::Tuple,
     }
 }

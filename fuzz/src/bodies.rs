@@ -154,6 +154,7 @@ fn service(number: u32, revision: u64, choice: u16) -> Service {
         local_v4: vec![v4(200)],
         local_v6: vec![v6(200)],
         local_ports: (5000, 5031),
+        one_packet: false,
     }
 }
 

@@ -288,6 +288,7 @@ impl Changing {
             address: listed.address.into(),
             scheduler: listed.scheduler.name().into(),
             scheduler_flags: flags.into_iter().map(str::to_owned).collect(),
+            one_packet: listed.one_packet,
             local_addresses: pool
                 .iter()
                 .flat_map(|pool| &pool.addresses)

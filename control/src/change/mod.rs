@@ -18,7 +18,7 @@ use ulvs_dataplane::scheduler::SchedulerKind;
 use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags, TunnelType};
 
 use crate::api::changes::{Change, ChangeFailure, ServerKey, ServerSettings, ServiceKey, ServiceSettings};
-use crate::api::views::{Method, TunnelChecksum, TunnelKind};
+use crate::api::views::{Method, Protocol, TunnelChecksum, TunnelKind};
 use crate::config::{self, Config, RealServer, VirtualService};
 use crate::origin::Origin;
 
@@ -108,10 +108,11 @@ fn make(table: &mut Table, change: &Change) -> Result<(), ChangeError> {
 struct Scheduling {
     scheduler: SchedulerKind,
     flags: SchedulerFlags,
+    one_packet: bool,
 }
 
 impl Scheduling {
-    fn read(settings: &ServiceSettings) -> Result<Scheduling, ChangeError> {
+    fn read(service: &ServiceKey, settings: &ServiceSettings) -> Result<Scheduling, ChangeError> {
         let scheduler: SchedulerKind = settings.scheduler.parse().map_err(|_| ChangeError::NoScheduler)?;
         let mut flags = SchedulerFlags::default();
         for flag in &settings.scheduler_flags {
@@ -122,7 +123,22 @@ impl Scheduling {
             flags.fallback |= sets.fallback;
             flags.port |= sets.port;
         }
-        Ok(Scheduling { scheduler, flags })
+        let is_udp = matches!(
+            service,
+            ServiceKey::Address {
+                protocol: Protocol::Udp,
+                ..
+            } | ServiceKey::Fwmark { .. }
+        );
+        if settings.one_packet && !is_udp {
+            let message = "one-packet scheduling (--ops) is for UDP services only";
+            return Err(ChangeError::Invalid(message.to_owned()));
+        }
+        Ok(Scheduling {
+            scheduler,
+            flags,
+            one_packet: settings.one_packet,
+        })
     }
 }
 
@@ -130,7 +146,7 @@ fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettin
     if table.find(service).is_some() {
         return Err(ChangeError::ServiceExists);
     }
-    let scheduling = Scheduling::read(settings)?;
+    let scheduling = Scheduling::read(service, settings)?;
     missing::check_service(service, settings)?;
     let key = table.new_key(service)?;
     table.insert_service(VirtualService {
@@ -140,6 +156,7 @@ fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettin
         port: key.port,
         scheduler: scheduling.scheduler,
         scheduler_flags: scheduling.flags,
+        one_packet: scheduling.one_packet,
         local_pool: None,
         client_address: ClientAddress::Hidden,
         servers: Vec::new(),
@@ -151,13 +168,14 @@ fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettin
 /// As in the kernel, what is not given goes back to its default. What ipvsadm has no option for stays.
 fn edit_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettings) -> Result<(), ChangeError> {
     let (_, listed) = table.find_mut(service).ok_or(ChangeError::NoSuchService)?;
-    let scheduling = Scheduling::read(settings)?;
+    let scheduling = Scheduling::read(service, settings)?;
     missing::check_service(service, settings)?;
     if scheduling.scheduler == SchedulerKind::Mh {
         table::check_mh(listed.servers.len())?;
     }
     listed.scheduler = scheduling.scheduler;
     listed.scheduler_flags = scheduling.flags;
+    listed.one_packet = scheduling.one_packet;
     edited(&mut listed.origin);
     Ok(())
 }

@@ -216,13 +216,6 @@ fn what_is_missing_is_said_and_nothing_changes() {
             "--pe",
         ),
         (
-            with(ServiceSettings {
-                one_packet: true,
-                ..scheduler("rr")
-            }),
-            "--ops",
-        ),
-        (
             Change::StartDaemon {
                 role: DaemonRole::Backup,
             },

@@ -232,6 +232,8 @@ pub struct VirtualService {
     pub scheduler: SchedulerKind,
     /// Its flags.
     pub scheduler_flags: SchedulerFlags,
+    /// UDP: every datagram is scheduled for itself.
+    pub one_packet: bool,
     /// Name of the pool for FullNAT servers; there whenever a server needs it.
     pub local_pool: Option<String>,
     /// How FullNAT servers learn the client's address.

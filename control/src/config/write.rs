@@ -199,6 +199,7 @@ fn can_be_one(group: &[&VirtualService], service: &VirtualService) -> bool {
         other.protocol == service.protocol
             && other.scheduler == service.scheduler
             && other.scheduler_flags == service.scheduler_flags
+            && other.one_packet == service.one_packet
             && other.local_pool == service.local_pool
             && other.client_address == service.client_address
     };
@@ -257,6 +258,7 @@ fn service(group: &[&VirtualService], name: Option<&str>) -> String {
         ("scheduler", quoted(scheduler_name(first.scheduler))),
         ("scheduler_flags", list(flags, quoted)),
         ("method", quoted(method_name(default_method(first, &servers)))),
+        ("one_packet", first.one_packet.to_string()),
     ]);
     if let Some(pool) = &first.local_pool {
         lines.push(("local_pool", quoted(pool)));

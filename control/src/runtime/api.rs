@@ -236,7 +236,7 @@ impl Runtime {
             scheduler_flags: flags.into_iter().map(str::to_owned).collect(),
             persistence: None,
             persistence_engine: None,
-            one_packet: false,
+            one_packet: service.one_packet,
             client_address: match service.client_address {
                 ulvs_dataplane::service::ClientAddress::Hidden => ClientAddress::Hidden,
                 ulvs_dataplane::service::ClientAddress::Toa => ClientAddress::Toa,

@@ -150,6 +150,7 @@ fn service(balance: &Balance, number: u16) -> Service {
         local_v4: locals(Family::V4),
         local_v6: locals(Family::V6),
         local_ports: (1024, 65535),
+        one_packet: false,
     }
 }
 

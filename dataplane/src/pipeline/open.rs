@@ -43,6 +43,9 @@ impl<F: Frame> Pipeline<F> {
             Ok(chosen) => chosen,
             Err(outcome) => return outcome,
         };
+        if service.one_packet {
+            return self.forward_once(context, frame, packet, server, connection);
+        }
         self.end_namesake(&connection);
         let Ok(index) = self.table.insert(connection) else {
             return self.forward_stateless(context, frame, packet, service);
@@ -54,6 +57,30 @@ impl<F: Frame> Pipeline<F> {
             self.clamp_offer(context.snapshot, frame, packet);
         }
         self.inbound(context, frame, packet, index)
+    }
+
+    /// One-packet scheduling, as in the kernel: the entry is there for this packet only. Replies of NAT servers find none, and go on as they are.
+    fn forward_once(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &mut Packet,
+        server: &Server,
+        connection: Connection,
+    ) -> Outcome {
+        let Ok(index) = self.table.insert(connection) else {
+            return DropReason::TableFull.into();
+        };
+        self.loads.get(server.slot).open(server, false);
+        let outcome = self.inbound(context, frame, packet, index);
+        self.table.remove(index);
+        self.forget(server.slot, false);
+        // One that waits for a neighbour comes again from the top, and is counted then.
+        if !matches!(outcome, Outcome::AwaitNeighbour(..)) {
+            self.counters.event(Event::PacketsScheduledAlone).add(1);
+            self.counters.server(server.slot).connections.add(1);
+        }
+        outcome
     }
 
     /// The service, the server and the entry for a new connection.

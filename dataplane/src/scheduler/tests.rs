@@ -56,6 +56,7 @@ pub fn of_servers(scheduler: SchedulerKind, servers: Vec<Server>) -> Service {
         local_v4: Vec::new(),
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
+        one_packet: false,
         ownership: Ownership::Tuple,
     }
 }

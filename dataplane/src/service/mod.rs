@@ -156,6 +156,8 @@ pub struct Service {
     pub local_v6: Vec<Address>,
     /// First and last local port (inclusive).
     pub local_ports: (u16, u16),
+    /// UDP: every datagram is scheduled for itself, and nothing of it is remembered (`ipvsadm -o`).
+    pub one_packet: bool,
     /// How the owner of a connection is found.
     pub ownership: Ownership,
 }

@@ -117,6 +117,8 @@ struct ServiceConfig {
     #[serde(default)]
     client_address: String,
     #[serde(default)]
+    one_packet: bool,
+    #[serde(default)]
     server: Vec<ServerConfig>,
 }
 
@@ -446,6 +448,7 @@ impl Director {
             local_v4,
             local_v6,
             local_ports: ports.ok_or("bad range of ports")?,
+            one_packet: config.one_packet,
             ownership,
         })
     }

@@ -301,6 +301,7 @@ fn service(number: usize, planned: &mut PlannedService, revision: u64) -> Servic
         local_v4: local_addresses(true),
         local_v6: local_addresses(false),
         local_ports: LOCAL_PORTS,
+        one_packet: false,
         ownership,
     }
 }

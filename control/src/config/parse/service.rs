@@ -34,6 +34,8 @@ pub struct ServiceEntry {
     /// False when `local_pool` is there but could not be read.
     pub local_pool_readable: bool,
     pub client_address: At<ClientAddress>,
+    /// Where `one_packet = true` stands.
+    pub one_packet: Option<Span>,
     pub servers: Vec<ServerEntry>,
 }
 
@@ -82,6 +84,10 @@ pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
         local_pool: section.text("local_pool"),
         local_pool_readable: section.is_readable("local_pool"),
         client_address: section.choice("client_address", &CLIENT_ADDRESSES),
+        one_packet: section
+            .place("one_packet")
+            .filter(|_| section.flag("one_packet"))
+            .map(|at| at.span.clone()),
         servers,
         complete: section.complete && findings.len() == found_before,
     }
@@ -191,6 +197,7 @@ impl ServiceEntry {
                 port,
                 scheduler: self.scheduler.value,
                 scheduler_flags,
+                one_packet: self.one_packet.is_some(),
                 local_pool: self.local_pool.as_ref().map(|pool| pool.value.clone()),
                 client_address: self.client_address.value,
                 servers: servers.map(|server| server.build(port, source)).collect(),

@@ -163,6 +163,7 @@ pub const SERVICE: &Table = &Table { name: "[[service]]", keys: &[
     key("tunnel",          Choice(TUNNEL_WORDS),          Default::Text("ipip"),                         "", r#""ipip""#,          "outer headers towards tun servers"),
     key("tunnel_port",     PORT_NUMBER,                   Default::None("no port"),                      "", "6080",                "UDP port of the servers' gue tunnels"),
     key("tunnel_checksum", Choice(TUNNEL_CHECKSUM_WORDS), Default::Text("none"),                         "", r#""none""#,          "checksum of the outer gue or gre header"),
+    key("one_packet",      Flag,                          Default::Flag(false),                          "", "false",              "whether every datagram is scheduled for itself"),
     key("local_pool",      Text,                          Default::None("no pool"),                      "", r#""inside""#,        "the pool that fullnat servers are reached from"),
     key("client_address",  Choice(CLIENT_ADDRESS_WORDS),  Default::Text("hidden"),                       "", r#""hidden""#,        "how fullnat servers learn who the client is"),
     key("server",          Sections(SERVER),              Default::Empty,                                "", "...",                "the real servers"),
