@@ -49,7 +49,8 @@ fn service(kind: SchedulerKind, weight: impl Fn(u32) -> u32) -> Service {
         local_v6: Vec::new(),
         local_ports: (1, 0),
         one_packet: false,
-        ownership: Ownership::Tuple,
+        persistence: None,
+        ownership: Ownership::default(),
     }
 }
 

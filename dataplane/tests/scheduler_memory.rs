@@ -48,7 +48,8 @@ fn service(scheduler: SchedulerKind) -> Service {
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
         one_packet: false,
-        ownership: Ownership::Tuple,
+        persistence: None,
+        ownership: Ownership::default(),
     }
 }
 

@@ -289,6 +289,10 @@ impl Changing {
             scheduler: listed.scheduler.name().into(),
             scheduler_flags: flags.into_iter().map(str::to_owned).collect(),
             one_packet: listed.one_packet,
+            persistence: listed.persistence.map(|own| PersistenceView {
+                timeout_seconds: own.timeout_s,
+                prefix_length: own.prefix_length,
+            }),
             local_addresses: pool
                 .iter()
                 .flat_map(|pool| &pool.addresses)

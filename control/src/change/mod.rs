@@ -15,7 +15,7 @@ mod tests;
 use std::time::Duration;
 
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags, TunnelType};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, Persistence, SchedulerFlags, TunnelType};
 
 use crate::api::changes::{Change, ChangeFailure, ServerKey, ServerSettings, ServiceKey, ServiceSettings};
 use crate::api::views::{Method, Protocol, TunnelChecksum, TunnelKind};
@@ -109,6 +109,7 @@ struct Scheduling {
     scheduler: SchedulerKind,
     flags: SchedulerFlags,
     one_packet: bool,
+    persistence: Option<Persistence>,
 }
 
 impl Scheduling {
@@ -138,8 +139,29 @@ impl Scheduling {
             scheduler,
             flags,
             one_packet: settings.one_packet,
+            persistence: persistence(service, settings)?,
         })
     }
+}
+
+fn persistence(service: &ServiceKey, settings: &ServiceSettings) -> Result<Option<Persistence>, ChangeError> {
+    let Some(wanted) = settings.persistence else {
+        return Ok(None);
+    };
+    let longest = match service {
+        ServiceKey::Address { address, .. } if address.is_ipv4() => 32,
+        ServiceKey::Fwmark { ipv6: false, .. } => 32,
+        _ => 128,
+    };
+    let most = ulvs_dataplane::conn::timeouts::TIMEOUT_MAX_S;
+    if !(1..=most).contains(&wanted.timeout_seconds) || !(1..=longest).contains(&wanted.prefix_length) {
+        return Err(ChangeError::OutOfRange);
+    }
+    Ok(Some(Persistence {
+        timeout_s: wanted.timeout_seconds,
+        prefix_length: wanted.prefix_length,
+        keeps_quiesced: false,
+    }))
 }
 
 fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettings) -> Result<(), ChangeError> {
@@ -157,6 +179,7 @@ fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettin
         scheduler: scheduling.scheduler,
         scheduler_flags: scheduling.flags,
         one_packet: scheduling.one_packet,
+        persistence: scheduling.persistence,
         local_pool: None,
         client_address: ClientAddress::Hidden,
         servers: Vec::new(),
@@ -176,6 +199,8 @@ fn edit_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSetti
     listed.scheduler = scheduling.scheduler;
     listed.scheduler_flags = scheduling.flags;
     listed.one_packet = scheduling.one_packet;
+    let keeps_quiesced = listed.persistence.is_some_and(|before| before.keeps_quiesced);
+    listed.persistence = scheduling.persistence.map(|new| Persistence { keeps_quiesced, ..new });
     edited(&mut listed.origin);
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! A packet to a service without a connection: the start of one, in most cases.
 
+use super::persist::Stay;
 use super::{Context, Outcome, Pipeline};
-use crate::conn::connection::{Connection, ConnectionIndex, flag};
+use crate::conn::connection::{Connection, ConnectionIndex, NONE, flag};
 use crate::conn::key::{Key, KeyHasher};
 use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::ConnectionState;
@@ -123,11 +124,23 @@ impl<F: Frame> Pipeline<F> {
         if is_full {
             return Err(self.forward_stateless(context, frame, packet, service));
         }
-        let Some(server) = self.pick(context.now, service, &packet.key) else {
-            let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
-            return Err(self.tell_sender(context, frame, packet, error, otherwise));
+        let stay = match &service.persistence {
+            Some(persistence) => self.stay(context, service, persistence, &packet.key),
+            None => match self.pick(context.now, service, &packet.key) {
+                Some(server) => Stay::With(server, NONE),
+                None => Stay::NoServer,
+            },
         };
-        let connection = self.compose(context.now, context.snapshot, frame, packet, service, server)?;
+        let (server, template) = match stay {
+            Stay::With(server, template) => (server, template),
+            Stay::NoServer => {
+                let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
+                return Err(self.tell_sender(context, frame, packet, error, otherwise));
+            }
+            Stay::TableFull => return Err(self.forward_stateless(context, frame, packet, service)),
+        };
+        let mut connection = self.compose(context.now, context.snapshot, frame, packet, service, server)?;
+        connection.control = template;
         Ok((service, server, connection))
     }
 
@@ -143,7 +156,7 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    fn pick<'a>(&mut self, now: Time, service: &'a Service, key: &Key) -> Option<&'a Server> {
+    pub(super) fn pick<'a>(&mut self, now: Time, service: &'a Service, key: &Key) -> Option<&'a Server> {
         let state = self.schedulers[service.slot.0 as usize].as_mut()?;
         let client = Client {
             address: key.source,
@@ -223,7 +236,16 @@ impl<F: Frame> Pipeline<F> {
         packet: &mut Packet,
         service: &Service,
     ) -> Outcome {
-        let Some(server) = rendezvous(service, &packet.key) else {
+        // What has no place in the table for its template goes where all of its client's connections go.
+        let key = match &service.persistence {
+            Some(persistence) => Key {
+                source: packet.key.source.masked(persistence.prefix_length),
+                source_port: 0,
+                ..packet.key
+            },
+            None => packet.key,
+        };
+        let Some(server) = rendezvous(service, &key) else {
             return DropReason::TableFull.into();
         };
         self.stateless_until = context.now + STATELESS_MEMORY.0;

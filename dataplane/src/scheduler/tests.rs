@@ -57,7 +57,8 @@ pub fn of_servers(scheduler: SchedulerKind, servers: Vec<Server>) -> Service {
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
         one_packet: false,
-        ownership: Ownership::Tuple,
+        persistence: None,
+        ownership: Ownership::default(),
     }
 }
 

@@ -18,6 +18,7 @@ pub fn check(entries: &Entries, findings: &mut Findings) {
         check_client_address(service, findings);
         check_local_pool(service, entries, findings);
         check_one_packet(service, findings);
+        check_persistence(service, findings);
     }
     unused_pools(entries, findings);
 }
@@ -155,6 +156,25 @@ fn check_one_packet(service: &ServiceEntry, findings: &mut Findings) {
             .error(one_packet, "one_packet is for udp services only")
             .see(&protocol.span, format!("the protocol is {}", protocol.value))
             .help("remove one_packet");
+    }
+}
+
+fn check_persistence(service: &ServiceEntry, findings: &mut Findings) {
+    if service.persistence_timeout.is_some() || !service.complete {
+        return;
+    }
+    for (key, prefix) in [
+        ("persistence_prefix_v4", &service.persistence_prefix_v4),
+        ("persistence_prefix_v6", &service.persistence_prefix_v6),
+    ] {
+        if prefix.given {
+            findings
+                .error(
+                    &prefix.span,
+                    format!("{key} has no effect: this service has no persistence"),
+                )
+                .help("add persistence_timeout = 300 (seconds), or leave it out");
+        }
     }
 }
 
