@@ -243,7 +243,11 @@ impl Compiler {
         let pool = service.local_pool.as_deref().and_then(|name| pools.get(name));
         // A service without servers has no connections that could be somewhere else.
         let earlier = before.as_ref().filter(|before| !before.servers.is_empty());
-        let ownership = Ownership::after(earlier.map(|before| before.ownership), &servers);
+        let ownership = Ownership::after(
+            earlier.map(|before| before.ownership),
+            service.persistence.as_ref(),
+            &servers,
+        );
         let of_family = |v4: bool| -> Vec<Address> {
             pool.iter()
                 .flat_map(|pool| pool.addresses.iter().copied().filter(|own| own.is_v4() == v4))
@@ -263,6 +267,8 @@ impl Compiler {
             local_v4: of_family(true),
             local_v6: of_family(false),
             local_ports: pool.map_or((1, 0), |pool| pool.ports),
+            one_packet: service.one_packet,
+            persistence: service.persistence,
             ownership,
         };
         match before {
@@ -281,10 +287,7 @@ impl Compiler {
         before: &HashMap<ServerSlot, &Server>,
     ) -> Result<Server, CompileError> {
         let loads = Arc::clone(&self.loads);
-        let is_free = |slot: u32| {
-            let load = loads.get(ServerSlot(slot));
-            load.active() == 0 && load.inactive() == 0
-        };
+        let is_free = |slot: u32| loads.get(ServerSlot(slot)).is_unused();
         let identity = (service, server.address, server.port);
         let slot = self.servers.claim(identity, is_free).ok_or(CompileError::NoSlot {
             what: "server",
@@ -321,6 +324,8 @@ fn is_equal(a: &Service, b: &Service) -> bool {
         && a.local_v4 == b.local_v4
         && a.local_v6 == b.local_v6
         && a.local_ports == b.local_ports
+        && a.one_packet == b.one_packet
+        && a.persistence == b.persistence
         && a.ownership == b.ownership
 }
 
@@ -367,6 +372,8 @@ pub fn owned_addresses<'a>(services: impl Iterator<Item = &'a SharedService>) ->
 
 #[cfg(test)]
 mod tests {
+    use ulvs_dataplane::service::OwnedBy;
+
     use super::*;
 
     fn config(servers: &[(&str, u32)]) -> Config {
@@ -416,19 +423,22 @@ mod tests {
         let loads = Arc::new(Loads::new(base.director.server_limit));
         let mut compiler = Compiler::new(&base.director, loads);
         let mut ownership = |methods: &[&str]| compiler.compile(&with_methods(methods)).unwrap()[0].ownership;
-        assert_eq!(ownership(&[]), Ownership::Tuple);
+        let by = |by, formerly| Ownership { by, formerly };
+        let (by_tuple, by_client) = (by(OwnedBy::Tuple, None), by(OwnedBy::Client, None));
+        let once_tuple = by(OwnedBy::Client, Some(OwnedBy::Tuple));
+        assert_eq!(ownership(&[]), by_tuple);
         // As `ipvsadm -A` and `ipvsadm -a -m` would do it.
-        assert_eq!(ownership(&["nat"]), Ownership::Client);
-        assert_eq!(ownership(&["nat", "dr"]), Ownership::Client);
+        assert_eq!(ownership(&["nat"]), by_client);
+        assert_eq!(ownership(&["nat", "dr"]), by_client);
         assert_eq!(
             ownership(&["dr"]),
-            Ownership::Client,
+            by_client,
             "the NAT server's connections stay where they are"
         );
-        assert_eq!(ownership(&[]), Ownership::Client);
-        assert_eq!(ownership(&["dr"]), Ownership::Tuple, "no connection was left");
-        assert_eq!(ownership(&["dr", "nat"]), Ownership::ClientOnceTuple);
-        assert_eq!(ownership(&["dr"]), Ownership::ClientOnceTuple);
+        assert_eq!(ownership(&[]), by_client);
+        assert_eq!(ownership(&["dr"]), by_tuple, "no connection was left");
+        assert_eq!(ownership(&["dr", "nat"]), once_tuple);
+        assert_eq!(ownership(&["dr"]), once_tuple);
     }
 
     #[test]

@@ -18,6 +18,9 @@ named! {
         ConnectionsExpired = "connections_expired", "Connections removed by their timer.";
         ConnectionsReused = "connections_reused", "Connections replaced because the client began a new one from the same port.";
         ConnectionsLeftServer = "connections_left_server", "Connections ended because their server had left the service (expire_nodest_conn).";
+        TemplatesOpened = "templates_opened", "Persistence templates entered into the table.";
+        TemplatesExpired = "templates_expired", "Persistence templates removed by their timer.";
+        PacketsScheduledAlone = "packets_scheduled_alone", "Packets of services with one-packet scheduling that got a server.";
         StatelessForwarded = "stateless_forwarded", "Packets forwarded by consistent hash because the table was full.";
         IcmpErrorsTranslated = "icmp_errors_translated", "ICMP errors about a balanced connection that were delivered.";
         ToaInserted = "toa_inserted", "Packets that carry the client's address as TCP option.";

@@ -22,6 +22,7 @@ mod open;
 mod outbound;
 mod output;
 mod owner;
+mod persist;
 mod route;
 mod stage;
 mod upkeep;

@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::conn::timeouts::Timeouts;
 use crate::io::PortIndex;
 use crate::kernel::KernelSide;
-use crate::service::{ForwardingMethod, Server, ServerSlot, ServiceSlot, SharedService};
+use crate::service::{ForwardingMethod, OwnedBy, Server, ServerSlot, Service, ServiceSlot, SharedService};
 use crate::tunables::Tunables;
 use crate::wire::ethernet::{self, Mac};
 
@@ -68,12 +68,15 @@ pub struct ServiceKey {
     pub port: u16,
 }
 
+/// As many ways to an owner as a reply is sent before it counts as nobody's.
+const REPLY_OWNERS: usize = 3;
+
 /// All virtual services.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
     by_key: HashMap<ServiceKey, ServiceSlot>,
     by_slot: Vec<Option<SharedService>>,
-    server_addresses: HashMap<Address, ()>,
+    server_addresses: HashMap<Address, Vec<OwnedBy>>,
     /// Protocol, address and port of those whose packets come through here by routing.
     nat_servers: HashSet<(u8, Address, u16)>,
 }
@@ -92,8 +95,9 @@ impl Services {
             if all.by_slot.len() <= slot {
                 all.by_slot.resize(slot + 1, None);
             }
-            all.server_addresses
-                .extend(service.servers.iter().map(|server| (server.address, ())));
+            for server in &service.servers {
+                all.add_server(server, &service);
+            }
             let is_nat = |server: &&Server| server.method == ForwardingMethod::Nat;
             let nat = service.servers.iter().filter(is_nat);
             all.nat_servers
@@ -102,6 +106,33 @@ impl Services {
             all.by_slot[slot] = Some(service);
         }
         all
+    }
+
+    fn add_server(&mut self, server: &Server, service: &Service) {
+        let owners = self.server_addresses.entry(server.address).or_default();
+        let ownership = service.ownership;
+        let mut add = |by: OwnedBy| {
+            if !owners.contains(&by) && owners.len() < REPLY_OWNERS {
+                owners.push(by);
+            }
+        };
+        if server.method == ForwardingMethod::Nat && ownership.formerly.is_some() {
+            ownership
+                .formerly
+                .into_iter()
+                .filter(|by| *by != OwnedBy::Tuple)
+                .for_each(&mut add);
+        }
+        match ownership.by {
+            OwnedBy::Network(_) if server.method == ForwardingMethod::Nat => add(ownership.by),
+            _ => add(OwnedBy::Client),
+        }
+    }
+
+    /// The ways, to be tried in this order, to find the owner of a NAT server's reply, whose connection may belong to any of the services that the server is in.
+    /// Empty for an address of no server.
+    pub fn owners_of_replies(&self, server: &Address) -> &[OwnedBy] {
+        self.server_addresses.get(server).map_or(&[], Vec::as_slice)
     }
 
     /// The service that listens there.

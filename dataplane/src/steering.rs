@@ -6,6 +6,8 @@
 //! |---|---|
 //! | client's, service without NAT servers | the tuple; client's address and port where a port has `rss = "source"` |
 //! | client's, service with NAT servers | the client's address and port: all that their replies carry of it |
+//! | client's, persistent service | the client's address, as many bits of it as make it one client |
+//! | persistent service's NAT server's | the same |
 //! | NAT server's | the client's address and port |
 //! | FullNAT server's | the tuple; local address and port where a port has `rss = "destination"` |
 //!
@@ -15,6 +17,7 @@ mod toeplitz;
 
 use crate::address::Address;
 use crate::conn::key::Key;
+use crate::service::OwnedBy;
 
 pub use toeplitz::{KEY_LENGTH, Toeplitz};
 
@@ -128,6 +131,16 @@ impl Steering {
     #[inline]
     pub fn owner_by_client(&self, address: &Address, port: u16) -> u8 {
         worker_of(TOEPLITZ.side(address, port), self.mask, self.workers)
+    }
+
+    /// The owner of a client's packet.
+    #[inline]
+    pub fn owner(&self, by: OwnedBy, packet: &Key) -> u8 {
+        match by {
+            OwnedBy::Tuple => self.owner_by_tuple(packet),
+            OwnedBy::Client => self.owner_by_client(&packet.source, packet.source_port),
+            OwnedBy::Network(prefix_length) => self.owner_by_client(&packet.source.masked(prefix_length), 0),
+        }
     }
 
     /// The owner of a FullNAT server's reply.

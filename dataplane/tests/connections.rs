@@ -63,12 +63,14 @@ fn service(number: u32, protocol: u8, method: ForwardingMethod, client_address: 
         scheduler: SchedulerKind::Lc,
         scheduler_flags: SchedulerFlags::default(),
         scheduler_table: compile_table(SchedulerKind::Lc, &servers).unwrap(),
-        ownership: Ownership::after(None, &servers),
+        ownership: Ownership::after(None, None, &servers),
         servers,
         client_address,
         local_v4: vec![LOCAL],
         local_v6: Vec::new(),
         local_ports: (20_000, 20_099),
+        one_packet: false,
+        persistence: None,
     }
 }
 

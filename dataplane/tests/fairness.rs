@@ -48,7 +48,9 @@ fn service(kind: SchedulerKind, weight: impl Fn(u32) -> u32) -> Service {
         local_v4: Vec::new(),
         local_v6: Vec::new(),
         local_ports: (1, 0),
-        ownership: Ownership::Tuple,
+        one_packet: false,
+        persistence: None,
+        ownership: Ownership::default(),
     }
 }
 

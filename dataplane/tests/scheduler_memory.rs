@@ -47,7 +47,9 @@ fn service(scheduler: SchedulerKind) -> Service {
         local_v4: Vec::new(),
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
-        ownership: Ownership::Tuple,
+        one_packet: false,
+        persistence: None,
+        ownership: Ownership::default(),
     }
 }
 

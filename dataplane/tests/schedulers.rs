@@ -11,8 +11,8 @@ use ulvs_dataplane::conn::state::{ConnectionState, Direction, PacketEvent};
 use ulvs_dataplane::conn::tcp_state::TcpEvent;
 use ulvs_dataplane::scheduler::{Client, SchedulerKind, SchedulerState, SchedulerTable, compile_table, pick};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, Loads, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
-    TunnelType, protocol,
+    ClientAddress, ForwardingMethod, Loads, Ownership, Persistence, SchedulerFlags, Server, ServerSlot, Service,
+    ServiceSlot, TunnelType, protocol,
 };
 use ulvs_dataplane::time::Time;
 
@@ -114,6 +114,8 @@ struct Director {
     /// How many of a server's connections gave way to a new one of the same client. The kernel counts them until its next timer
     /// tick, which may be after the recorder looked.
     gave_way: HashMap<IpAddr, u32>,
+    /// Which server a client stays with.
+    templates: HashMap<Address, ServerSlot>,
     method: ForwardingMethod,
     server_port: u16,
     /// The kernel's choice in the step that is played, when it makes one.
@@ -150,7 +152,9 @@ impl Director {
             local_v4: Vec::new(),
             local_v6: Vec::new(),
             local_ports: (1024, 65535),
-            ownership: Ownership::Tuple,
+            persistence: persistence(&case.svc_args),
+            one_packet: case.svc_args.split_whitespace().any(|option| option == "-o"),
+            ownership: Ownership::default(),
         };
         let server_port = match method {
             ForwardingMethod::Nat => case.servers[0].port,
@@ -163,6 +167,7 @@ impl Director {
             connections: HashMap::new(),
             slots: HashMap::new(),
             gave_way: HashMap::new(),
+            templates: HashMap::new(),
             method,
             server_port,
             follows: None,
@@ -242,11 +247,19 @@ impl Director {
             called: flow.1.map_or(self.service.address, |called| called.ip().into()),
             now: Time::from_secs(1),
         };
+        let stays = self
+            .service
+            .persistence
+            .map(|own| client.address.masked(own.prefix_length));
+        let known = stays.and_then(|client| self.templates.get(&client)).copied();
+        let known = known.and_then(|slot| self.service.servers.iter().position(|server| server.slot == slot));
         let place = match self.follows {
+            _ if known.is_some() => known?,
             Some(chosen) if self.service.scheduler == SchedulerKind::Twos => self.drawable(&client, chosen)?,
             _ => pick(&mut self.state, &self.service, &self.loads, &client)?,
         };
         let server = &self.service.servers[place];
+        self.templates.extend(stays.map(|client| (client, server.slot)));
         let state = ConnectionState::before_first_packet(self.service.protocol)?;
         self.loads.get(server.slot).open(server, state.is_active());
         let no_output = self.method != ForwardingMethod::Nat;
@@ -273,6 +286,15 @@ impl Director {
         let address_of = |place: usize| IpAddr::from(self.service.servers[place].address);
         let same = drawn.iter().find(|place| place.map(address_of) == chosen);
         *same.unwrap_or(&drawn[0])
+    }
+
+    /// The connection lives for its packet only.
+    fn forget(&mut self, flow: Flow) {
+        if let Some(connection) = self.connections.remove(&flow) {
+            self.loads
+                .get(connection.server)
+                .close(0, 0, connection.state.is_active());
+        }
     }
 
     fn give_way(&mut self, old: &Connection) {
@@ -323,7 +345,13 @@ impl Director {
                 (chosen, got)
             }
             Step::Syn { src, dst, chosen } => (chosen, self.tcp_in((src, dst), TcpEvent::Syn)),
-            Step::Udp { src, chosen } => (chosen, self.packet_in((src, None), PacketEvent::Udp)),
+            Step::Udp { src, chosen } => {
+                let got = self.packet_in((src, None), PacketEvent::Udp);
+                if self.service.one_packet {
+                    self.forget((src, None));
+                }
+                (chosen, got)
+            }
             Step::Close { src, how: Close::Rst } => (None, self.tcp_in((src, None), TcpEvent::Rst).and(None)),
             Step::Close { src, how: Close::Fin } => {
                 self.tcp_in((src, None), TcpEvent::Fin);
@@ -380,6 +408,21 @@ impl Director {
     }
 }
 
+/// `-p 300 -M 255.255.255.0`, `-p 300 -M 64`
+fn persistence(arguments: &str) -> Option<Persistence> {
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    let after = |option| words.iter().position(|word| *word == option).map(|at| words[at + 1]);
+    let prefix_length = |mask: &str| match mask.parse::<std::net::Ipv4Addr>() {
+        Ok(mask) => u32::from(mask).leading_ones() as u8,
+        Err(_) => mask.parse().expect("a recorded mask"),
+    };
+    Some(Persistence {
+        timeout_s: after("-p")?.parse().expect("a recorded timeout"),
+        prefix_length: after("-M").map_or(128, prefix_length),
+        keeps_quiesced: true,
+    })
+}
+
 fn replay(case: &Case, scheduler: SchedulerKind) -> Result<(), String> {
     let mut director = Director::new(case, scheduler);
     for (number, event) in case.events.iter().enumerate() {
@@ -402,18 +445,12 @@ fn the_kernels_picks_are_ours() {
     };
     let mut compared = 0;
     let mut differences = Vec::new();
-    let mut not_covered = Vec::new();
     for case in &recording.cases {
-        // Persistence and one-packet scheduling are no business of the schedulers.
-        match case.scheduler.parse() {
-            Ok(scheduler) if case.svc_args.trim_start_matches("-6").is_empty() => {
-                compared += 1;
-                differences.extend(replay(case, scheduler).err());
-            }
-            _ => not_covered.push(case.name.as_str()),
+        if let Ok(scheduler) = case.scheduler.parse() {
+            compared += 1;
+            differences.extend(replay(case, scheduler).err());
         }
     }
-    println!("of persistence and one-packet scheduling: {not_covered:#?}");
     println!("{} of {compared} cases equal", compared - differences.len());
     let unknown = recording
         .cases

@@ -147,13 +147,15 @@ fn service(number: u32, revision: u64, choice: u16) -> Service {
         scheduler,
         scheduler_flags: SchedulerFlags::default(),
         scheduler_table: compile_table(scheduler, &servers).expect("two servers"),
-        ownership: Ownership::after(None, &servers),
+        ownership: Ownership::after(None, None, &servers),
         servers,
         client_address: [ClientAddress::Hidden, ClientAddress::Toa, ClientAddress::ProxyV2]
             [usize::from(choice >> 4) % 3],
         local_v4: vec![v4(200)],
         local_v6: vec![v6(200)],
         local_ports: (5000, 5031),
+        one_packet: false,
+        persistence: None,
     }
 }
 

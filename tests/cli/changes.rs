@@ -55,9 +55,11 @@ const RULES: &str = "\
 -a -u 192.0.2.1:53 -r 10.0.0.1:53 -i -w 1 --tun-type ipip
 -a -u 192.0.2.1:53 -r 10.0.0.2:53 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
 -a -u 192.0.2.1:53 -r 10.0.0.3:53 -i -w 1 --tun-type gre --tun-csum
--A --sctp-service 192.0.2.1:5000 -s lblcr
+-A -u 192.0.2.1:514 -s rr -o
+-a -u 192.0.2.1:514 -r 10.0.0.1:514 -m -w 1
+-A --sctp-service 192.0.2.1:5000 -s lblcr -p 60 -M 255.255.255.0
 -a --sctp-service 192.0.2.1:5000 -r 10.0.0.1:5000 -m -w 1
--A -t [2001:db8::1]:80 -s mh
+-A -t [2001:db8::1]:80 -s mh -p 300 -M 64
 -a -t [2001:db8::1]:80 -r [fd00::1]:80 -m -w 1
 ";
 

@@ -288,6 +288,11 @@ impl Changing {
             address: listed.address.into(),
             scheduler: listed.scheduler.name().into(),
             scheduler_flags: flags.into_iter().map(str::to_owned).collect(),
+            one_packet: listed.one_packet,
+            persistence: listed.persistence.map(|own| PersistenceView {
+                timeout_seconds: own.timeout_s,
+                prefix_length: own.prefix_length,
+            }),
             local_addresses: pool
                 .iter()
                 .flat_map(|pool| &pool.addresses)

@@ -27,12 +27,6 @@ pub fn check_service(service: &ServiceKey, settings: &ServiceSettings) -> Result
     if settings.persistence_engine.is_some() {
         return missing("this director has no persistence engines yet (--pe); nothing was changed");
     }
-    if settings.persistence.is_some() {
-        return missing("this director has no persistent services yet (-p); nothing was changed");
-    }
-    if settings.one_packet {
-        return missing("this director has no one-packet scheduling yet (--ops); nothing was changed");
-    }
     match service {
         ServiceKey::Address { port: 0, .. } => {
             missing("this director has no services for all ports yet (port 0); nothing was changed")

@@ -15,10 +15,10 @@ mod tests;
 use std::time::Duration;
 
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, SchedulerFlags, TunnelType};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, GueChecksum, Persistence, SchedulerFlags, TunnelType};
 
 use crate::api::changes::{Change, ChangeFailure, ServerKey, ServerSettings, ServiceKey, ServiceSettings};
-use crate::api::views::{Method, TunnelChecksum, TunnelKind};
+use crate::api::views::{Method, Protocol, TunnelChecksum, TunnelKind};
 use crate::config::{self, Config, RealServer, VirtualService};
 use crate::origin::Origin;
 
@@ -108,10 +108,12 @@ fn make(table: &mut Table, change: &Change) -> Result<(), ChangeError> {
 struct Scheduling {
     scheduler: SchedulerKind,
     flags: SchedulerFlags,
+    one_packet: bool,
+    persistence: Option<Persistence>,
 }
 
 impl Scheduling {
-    fn read(settings: &ServiceSettings) -> Result<Scheduling, ChangeError> {
+    fn read(service: &ServiceKey, settings: &ServiceSettings) -> Result<Scheduling, ChangeError> {
         let scheduler: SchedulerKind = settings.scheduler.parse().map_err(|_| ChangeError::NoScheduler)?;
         let mut flags = SchedulerFlags::default();
         for flag in &settings.scheduler_flags {
@@ -122,15 +124,51 @@ impl Scheduling {
             flags.fallback |= sets.fallback;
             flags.port |= sets.port;
         }
-        Ok(Scheduling { scheduler, flags })
+        let is_udp = matches!(
+            service,
+            ServiceKey::Address {
+                protocol: Protocol::Udp,
+                ..
+            } | ServiceKey::Fwmark { .. }
+        );
+        if settings.one_packet && !is_udp {
+            let message = "one-packet scheduling (--ops) is for UDP services only";
+            return Err(ChangeError::Invalid(message.to_owned()));
+        }
+        Ok(Scheduling {
+            scheduler,
+            flags,
+            one_packet: settings.one_packet,
+            persistence: persistence(service, settings)?,
+        })
     }
+}
+
+fn persistence(service: &ServiceKey, settings: &ServiceSettings) -> Result<Option<Persistence>, ChangeError> {
+    let Some(wanted) = settings.persistence else {
+        return Ok(None);
+    };
+    let longest = match service {
+        ServiceKey::Address { address, .. } if address.is_ipv4() => 32,
+        ServiceKey::Fwmark { ipv6: false, .. } => 32,
+        _ => 128,
+    };
+    let most = ulvs_dataplane::conn::timeouts::TIMEOUT_MAX_S;
+    if !(1..=most).contains(&wanted.timeout_seconds) || !(1..=longest).contains(&wanted.prefix_length) {
+        return Err(ChangeError::OutOfRange);
+    }
+    Ok(Some(Persistence {
+        timeout_s: wanted.timeout_seconds,
+        prefix_length: wanted.prefix_length,
+        keeps_quiesced: false,
+    }))
 }
 
 fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettings) -> Result<(), ChangeError> {
     if table.find(service).is_some() {
         return Err(ChangeError::ServiceExists);
     }
-    let scheduling = Scheduling::read(settings)?;
+    let scheduling = Scheduling::read(service, settings)?;
     missing::check_service(service, settings)?;
     let key = table.new_key(service)?;
     table.insert_service(VirtualService {
@@ -140,6 +178,8 @@ fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettin
         port: key.port,
         scheduler: scheduling.scheduler,
         scheduler_flags: scheduling.flags,
+        one_packet: scheduling.one_packet,
+        persistence: scheduling.persistence,
         local_pool: None,
         client_address: ClientAddress::Hidden,
         servers: Vec::new(),
@@ -151,13 +191,16 @@ fn add_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettin
 /// As in the kernel, what is not given goes back to its default. What ipvsadm has no option for stays.
 fn edit_service(table: &mut Table, service: &ServiceKey, settings: &ServiceSettings) -> Result<(), ChangeError> {
     let (_, listed) = table.find_mut(service).ok_or(ChangeError::NoSuchService)?;
-    let scheduling = Scheduling::read(settings)?;
+    let scheduling = Scheduling::read(service, settings)?;
     missing::check_service(service, settings)?;
     if scheduling.scheduler == SchedulerKind::Mh {
         table::check_mh(listed.servers.len())?;
     }
     listed.scheduler = scheduling.scheduler;
     listed.scheduler_flags = scheduling.flags;
+    listed.one_packet = scheduling.one_packet;
+    let keeps_quiesced = listed.persistence.is_some_and(|before| before.keeps_quiesced);
+    listed.persistence = scheduling.persistence.map(|new| Persistence { keeps_quiesced, ..new });
     edited(&mut listed.origin);
     Ok(())
 }

@@ -202,25 +202,11 @@ fn what_is_missing_is_said_and_nothing_changes() {
         ),
         (
             with(ServiceSettings {
-                persistence,
-                ..scheduler("rr")
-            }),
-            "-p",
-        ),
-        (
-            with(ServiceSettings {
                 persistence_engine: Some("sip".to_owned()),
                 persistence,
                 ..scheduler("rr")
             }),
             "--pe",
-        ),
-        (
-            with(ServiceSettings {
-                one_packet: true,
-                ..scheduler("rr")
-            }),
-            "--ops",
         ),
         (
             Change::StartDaemon {
@@ -590,4 +576,43 @@ fn large_tables_are_no_worse_than_small_ones() {
     assert_eq!(config.services.len(), 10_000);
     let merged = merge(&base, &config, base.clone()).unwrap();
     assert_eq!(merged.services.len(), 10_000);
+}
+
+#[test]
+fn persistence_comes_changes_and_goes() {
+    let base = file();
+    let persistent = |timeout_seconds, prefix_length| ServiceSettings {
+        persistence: Some(PersistenceView {
+            timeout_seconds,
+            prefix_length,
+        }),
+        ..scheduler("rr")
+    };
+    let edit = |settings| Change::EditService {
+        service: web(),
+        settings,
+    };
+    let mut config = made(&base, &[edit(persistent(300, 24))]);
+    let found = config.services[0].persistence.unwrap();
+    assert_eq!(
+        (found.timeout_s, found.prefix_length, found.keeps_quiesced),
+        (300, 24, false)
+    );
+    // What ipvsadm has no option for stays.
+    config.services[0].persistence.as_mut().unwrap().keeps_quiesced = true;
+    let config = made(&config, &[edit(persistent(60, 32))]);
+    let found = config.services[0].persistence.unwrap();
+    assert_eq!(
+        (found.timeout_s, found.prefix_length, found.keeps_quiesced),
+        (60, 32, true)
+    );
+    assert_eq!(made(&config, &[edit(scheduler("rr"))]).services[0].persistence, None);
+    for wrong in [
+        persistent(0, 32),
+        persistent(31 * 86_400 + 1, 32),
+        persistent(300, 0),
+        persistent(300, 33),
+    ] {
+        refused(&config, edit(wrong));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ulvs_dataplane::address::Address;
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType, protocol};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, Persistence, SchedulerFlags, TunnelType, protocol};
 use ulvs_dataplane::steering::RssFields;
 use ulvs_dataplane::tunables::Tunables;
 
@@ -235,6 +235,10 @@ pub struct VirtualService {
     pub scheduler: SchedulerKind,
     /// Its flags.
     pub scheduler_flags: SchedulerFlags,
+    /// UDP: every datagram is scheduled for itself.
+    pub one_packet: bool,
+    /// Whether and how clients stay with their server.
+    pub persistence: Option<Persistence>,
     /// Name of the pool for FullNAT servers; there whenever a server needs it.
     pub local_pool: Option<String>,
     /// How FullNAT servers learn the client's address.

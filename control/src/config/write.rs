@@ -224,6 +224,8 @@ fn can_be_one(group: &[&VirtualService], service: &VirtualService) -> bool {
         other.protocol == service.protocol
             && other.scheduler == service.scheduler
             && other.scheduler_flags == service.scheduler_flags
+            && other.one_packet == service.one_packet
+            && same_persistence(other, service)
             && other.local_pool == service.local_pool
             && other.client_address == service.client_address
     };
@@ -235,6 +237,31 @@ fn can_be_one(group: &[&VirtualService], service: &VirtualService) -> bool {
             let serving: Vec<_> = servers.iter().filter(|server| serves(server, own.address)).collect();
             serving.len() == own.servers.len() && serving.iter().zip(&own.servers).all(|(a, b)| is_same(a, b))
         })
+}
+
+/// The length of the prefix is for one family only.
+fn same_persistence(a: &VirtualService, b: &VirtualService) -> bool {
+    let same_family = a.address.is_v4() == b.address.is_v4();
+    match (a.persistence, b.persistence) {
+        (Some(a), Some(b)) if !same_family => a.timeout_s == b.timeout_s && a.keeps_quiesced == b.keeps_quiesced,
+        (a, b) => a == b,
+    }
+}
+
+fn persistence(group: &[&VirtualService]) -> Vec<(&'static str, String)> {
+    let Some(first) = group.first().and_then(|first| first.persistence) else {
+        return Vec::new();
+    };
+    let mut lines = vec![
+        ("persistence_timeout", first.timeout_s.to_string()),
+        ("persistence_keeps_quiesced", first.keeps_quiesced.to_string()),
+    ];
+    for (key, is_v4) in [("persistence_prefix_v4", true), ("persistence_prefix_v6", false)] {
+        let own = group.iter().find(|own| own.address.is_v4() == is_v4);
+        let own = own.and_then(|own| own.persistence);
+        lines.extend(own.map(|own| (key, own.prefix_length.to_string())));
+    }
+    lines
 }
 
 /// All servers of a group, each once, in an order that all its services have.
@@ -282,7 +309,9 @@ fn service(group: &[&VirtualService], name: Option<&str>) -> String {
         ("scheduler", quoted(scheduler_name(first.scheduler))),
         ("scheduler_flags", list(flags, quoted)),
         ("method", quoted(method_name(default_method(first, &servers)))),
+        ("one_packet", first.one_packet.to_string()),
     ]);
+    lines.extend(persistence(group));
     if let Some(pool) = &first.local_pool {
         lines.push(("local_pool", quoted(pool)));
         // Without a pool there is no fullnat server that it could mean anything to, and it would be an error.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
+use ulvs_dataplane::conn::connection::flag;
 use ulvs_dataplane::counters::{Counter, Counters, Event};
 use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::service::{ForwardingMethod, GueChecksum, Server, ServerSlot, Service, TunnelType, protocol};
@@ -17,8 +18,8 @@ use super::{Runtime, Shared};
 use crate::api::changes::{Change, ChangesOutcome};
 use crate::api::protocol::{ConnectionFilter, ConnectionsPage, Cursor, ErrorCode, ServiceSelector};
 use crate::api::views::{
-    ClientAddress, ConnectionView, CounterView, DirectorView, Method, NextHopView, PortView, Protocol, ServerView,
-    ServiceView, TimeoutsView, TotalsView, Traffic, TunnelChecksum, TunnelKind, TunnelView, WorkerView,
+    ClientAddress, ConnectionView, CounterView, DirectorView, Method, NextHopView, PersistenceView, PortView, Protocol,
+    ServerView, ServiceView, TimeoutsView, TotalsView, Traffic, TunnelChecksum, TunnelKind, TunnelView, WorkerView,
 };
 use crate::api::{Answer, Backend, Refusal};
 use crate::config::{self, VirtualService};
@@ -234,9 +235,12 @@ impl Runtime {
             fwmark: None,
             scheduler: service.scheduler.name().to_owned(),
             scheduler_flags: flags.into_iter().map(str::to_owned).collect(),
-            persistence: None,
+            persistence: service.persistence.map(|own| PersistenceView {
+                timeout_seconds: own.timeout_s,
+                prefix_length: own.prefix_length,
+            }),
             persistence_engine: None,
-            one_packet: false,
+            one_packet: service.one_packet,
             client_address: match service.client_address {
                 ulvs_dataplane::service::ClientAddress::Hidden => ClientAddress::Hidden,
                 ulvs_dataplane::service::ClientAddress::Toa => ClientAddress::Toa,
@@ -268,7 +272,7 @@ impl Runtime {
             overloaded: load.is_overloaded(),
             active: load.active(),
             inactive: load.inactive(),
-            persistent: 0,
+            persistent: load.templates(),
             totals: self.traffic(server.slot),
             rates: Some(self.estimators.server(server.slot)),
             origin,
@@ -353,9 +357,9 @@ fn worker_view(index: usize, worker: &WorkerHandle, stuck_for: Option<Duration>)
 fn connection_view(row: &ConnectionRow, worker: usize) -> ConnectionView {
     let connection = &row.connection;
     let socket = |address, port| SocketAddr::new(IpAddr::from(address), port);
-    let is_full_nat = connection.method == ForwardingMethod::FullNat;
+    let is_full_nat = connection.method == ForwardingMethod::FullNat && !connection.is(flag::TEMPLATE);
     ConnectionView {
-        protocol: protocol_view(connection.protocol),
+        protocol: protocol_view(connection.ip_protocol()),
         expires_in_seconds: u64::from(row.expires_in_s),
         state: connection.state.name().to_owned(),
         client: socket(connection.client, connection.client_port),

@@ -144,12 +144,14 @@ fn service(balance: &Balance, number: u16) -> Service {
             port: true,
         },
         scheduler_table: compile_table(balance.scheduler, &servers).expect("so many servers fit"),
-        ownership: Ownership::after(None, &servers),
+        ownership: Ownership::after(None, None, &servers),
         servers,
         client_address: ClientAddress::Hidden,
         local_v4: locals(Family::V4),
         local_v6: locals(Family::V6),
         local_ports: (1024, 65535),
+        one_packet: false,
+        persistence: None,
     }
 }
 

@@ -17,6 +17,8 @@ pub mod flag {
     pub const CLIENT_ADDRESS_KNOWN: u8 = 4;
     /// Client and server are of different families; [`Table::insert`](crate::conn::table::Table::insert) sets it.
     pub const CHANGES_FAMILY: u8 = 8;
+    /// No connection but a persistence template: says which server a client stays with (the kernel's TEMPLATE).
+    pub const TEMPLATE: u8 = 16;
 }
 
 /// A place in the connection table. `u32::MAX` is none.
@@ -79,6 +81,8 @@ pub struct Connection {
     pub client_address: ClientAddress,
     /// PROXY v2 over TCP: bytes inserted in front of the client's stream.
     pub shift: u8,
+    /// The place of the template that the connection came of, or none. In a template: how many connections came of it.
+    pub control: u32,
 }
 
 const _: () = assert!(size_of::<Connection>() == 128, "a connection is two cache lines");
@@ -117,6 +121,35 @@ impl Connection {
             destination_port,
             protocol: self.protocol,
         }
+    }
+
+    /// What stands for the protocol in a template's key. No packet has it, so that none is ever taken for one of a template; and what finds connections need not
+    /// know of templates.
+    #[inline]
+    pub const fn template_protocol(protocol: u8) -> u8 {
+        !protocol
+    }
+
+    /// The IP protocol number, of templates too.
+    #[inline]
+    pub fn ip_protocol(&self) -> u8 {
+        if self.is(flag::TEMPLATE) {
+            !self.protocol
+        } else {
+            self.protocol
+        }
+    }
+
+    /// The template that the connection came of.
+    #[inline]
+    pub fn template(&self) -> Option<ConnectionIndex> {
+        (self.control != NONE && !self.is(flag::TEMPLATE)).then_some(self.control)
+    }
+
+    /// Whether the table knows it by the tuple of packets from the server as well.
+    #[inline]
+    pub(super) fn has_outbound_key(&self) -> bool {
+        self.has_outbound() && !self.is(flag::TEMPLATE)
     }
 
     /// Whether packets from the server have this tuple.

@@ -41,6 +41,26 @@ const STATE_BITS: u8 = 0x0f;
 const TCP: u8 = 0x00;
 const UDP: u8 = 0x10;
 const SCTP: u8 = 0x20;
+const TEMPLATE: u8 = 0x30;
+
+/// The state of a persistence template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TemplateState {
+    /// No connection of it has been established yet.
+    None = 0,
+    /// One has.
+    Assured = 1,
+}
+
+impl TemplateState {
+    /// The name in `ipvsadm -Lc`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TemplateState::None => "NONE",
+            TemplateState::Assured => "ASSURED",
+        }
+    }
+}
 
 /// A state, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +71,8 @@ pub enum ProtocolState {
     Udp(UdpState),
     /// SCTP
     Sctp(SctpState),
+    /// None: a persistence template
+    Template(TemplateState),
 }
 
 /// What a packet means for the state of its connection.
@@ -82,6 +104,12 @@ impl From<SctpState> for ConnectionState {
     }
 }
 
+impl From<TemplateState> for ConnectionState {
+    fn from(state: TemplateState) -> ConnectionState {
+        ConnectionState(TEMPLATE | state as u8)
+    }
+}
+
 impl ConnectionState {
     /// The state before a connection's first packet is applied: it counts as inactive. `None` for a protocol that is not balanced.
     pub fn before_first_packet(ip_protocol: u8) -> Option<ConnectionState> {
@@ -108,6 +136,8 @@ impl ConnectionState {
         match self.0 & !STATE_BITS {
             UDP => ProtocolState::Udp(UdpState::Normal),
             SCTP => ProtocolState::Sctp(SctpState::ALL[usize::from(self.0 & STATE_BITS)]),
+            TEMPLATE if self.0 & STATE_BITS == 0 => ProtocolState::Template(TemplateState::None),
+            TEMPLATE => ProtocolState::Template(TemplateState::Assured),
             _ => ProtocolState::Tcp(TcpState::ALL[usize::from(self.0 & STATE_BITS)]),
         }
     }
@@ -136,9 +166,14 @@ impl ConnectionState {
     pub fn is_active(self) -> bool {
         match self.protocol_state() {
             ProtocolState::Tcp(state) => state.is_active(),
-            ProtocolState::Udp(_) => false,
+            ProtocolState::Udp(_) | ProtocolState::Template(_) => false,
             ProtocolState::Sctp(state) => state.is_active(),
         }
+    }
+
+    /// Whether both sides have agreed on a connection.
+    pub fn is_established(self) -> bool {
+        self == TcpState::Established.into() || self == SctpState::Established.into()
     }
 
     /// Seconds that the connection lives in this state without a packet.
@@ -148,6 +183,8 @@ impl ConnectionState {
             ProtocolState::Tcp(state) => timeouts.tcp(state),
             ProtocolState::Udp(state) => timeouts.udp(state),
             ProtocolState::Sctp(state) => timeouts.sctp(state),
+            // Its service has the timeout.
+            ProtocolState::Template(_) => 0,
         }
     }
 
@@ -157,6 +194,7 @@ impl ConnectionState {
             ProtocolState::Tcp(state) => state.name(),
             ProtocolState::Udp(state) => state.name(),
             ProtocolState::Sctp(state) => state.name(),
+            ProtocolState::Template(state) => state.name(),
         }
     }
 

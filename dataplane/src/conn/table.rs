@@ -14,6 +14,9 @@ use crate::snapshot::HopIndex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableFull;
 
+/// Seconds after which a template that has connections is looked at again, as in the kernel.
+const TEMPLATE_RETRY_S: u32 = 60;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Table {
@@ -51,6 +54,7 @@ impl Default for Connection {
             timer: wheel::UNLINKED_ENTRY,
             client_address: ClientAddress::Hidden,
             shift: 0,
+            control: NONE,
             first_sequence: 0,
             change_to_server: TupleChange::default(),
             packets_in: 0,
@@ -198,7 +202,7 @@ impl Table {
         self.index
             .insert(inbound, connection.reference(index, false))
             .map_err(|_| TableFull)?;
-        if connection.has_outbound() {
+        if connection.has_outbound_key() {
             let reply = connection.outbound_key();
             connection.change_to_server = TupleChange::new(&connection.inbound_key(), &reply.reversed());
             if connection.client.family() != connection.server.family() {
@@ -220,6 +224,9 @@ impl Table {
         self.entries[index as usize].timer = wheel::UNLINKED_ENTRY;
         self.wheel.link(&mut self.entries, index);
         self.used += 1;
+        if let Some(template) = connection.template() {
+            self.entries[template as usize].control += 1;
+        }
         Ok(index)
     }
 
@@ -243,11 +250,14 @@ impl Table {
             self.hasher.hash(&connection.inbound_key()),
             connection.reference(index, false),
         );
-        if connection.has_outbound() {
+        if connection.has_outbound_key() {
             self.index.remove(
                 self.hasher.hash(&connection.outbound_key()),
                 connection.reference(index, true),
             );
+        }
+        if let Some(template) = connection.template() {
+            self.entries[template as usize].control -= 1;
         }
         self.entries[index as usize] = Connection::default();
         self.entries[index as usize].timer.next = self.free;
@@ -256,10 +266,17 @@ impl Table {
         connection
     }
 
-    /// The next connection whose deadline has passed, taken out; see [`Wheel::next_expired`].
+    /// The next connection whose deadline has passed, taken out; see [`Wheel::next_expired`]. A template stays while connections that came of it do.
     pub fn next_expired(&mut self, now_tick: u32, budget: &mut u32) -> Option<Connection> {
-        let index = self.wheel.next_expired(&mut self.entries, now_tick, budget)?;
-        Some(self.remove(index))
+        loop {
+            let index = self.wheel.next_expired(&mut self.entries, now_tick, budget)?;
+            let entry = &mut self.entries[index as usize];
+            if !entry.is(flag::TEMPLATE) || entry.control == 0 {
+                return Some(self.remove(index));
+            }
+            entry.expires = now_tick.wrapping_add(wheel::ticks_of_seconds(TEMPLATE_RETRY_S));
+            self.wheel.link(&mut self.entries, index);
+        }
     }
 
     /// At most `limit` connections from entry `cursor` on, for listings: calls `visit` for each, returns where to go on, `None` at the end. Looks at no more than

@@ -172,7 +172,13 @@ impl<F: Frame> Pipeline<F> {
             state = connection.state.next(event_of(packet), direction, false);
             if state != connection.state {
                 connection.state = state;
+                let template = connection.template();
                 self.count_as(index, state.is_active());
+                if let Some(template) = template
+                    && state.is_established()
+                {
+                    self.assure(template);
+                }
             }
         }
         let expires = wheel::tick_of(context.now).wrapping_add(context.snapshot.timeouts.ticks(state));

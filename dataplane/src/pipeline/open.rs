@@ -1,7 +1,8 @@
 //! A packet to a service without a connection: the start of one, in most cases.
 
+use super::persist::Stay;
 use super::{Context, Outcome, Pipeline};
-use crate::conn::connection::{Connection, ConnectionIndex, flag};
+use crate::conn::connection::{Connection, ConnectionIndex, NONE, flag};
 use crate::conn::key::{Key, KeyHasher};
 use crate::conn::sctp_state::SctpEvent;
 use crate::conn::state::ConnectionState;
@@ -44,6 +45,9 @@ impl<F: Frame> Pipeline<F> {
             Ok(chosen) => chosen,
             Err(outcome) => return outcome,
         };
+        if service.one_packet {
+            return self.forward_once(context, frame, packet, server, connection);
+        }
         self.end_namesake(&connection);
         let Ok(index) = self.table.insert(connection) else {
             return self.forward_stateless(context, frame, packet, service);
@@ -95,6 +99,30 @@ impl<F: Frame> Pipeline<F> {
         Some(index)
     }
 
+    /// One-packet scheduling, as in the kernel: the entry is there for this packet only. Replies of NAT servers find none, and go on as they are.
+    fn forward_once(
+        &mut self,
+        context: &Context<'_>,
+        frame: &mut F,
+        packet: &mut Packet,
+        server: &Server,
+        connection: Connection,
+    ) -> Outcome {
+        let Ok(index) = self.table.insert(connection) else {
+            return DropReason::TableFull.into();
+        };
+        self.loads.get(server.slot).open(server, false);
+        let outcome = self.inbound(context, frame, packet, index);
+        self.table.remove(index);
+        self.forget(server.slot, false);
+        // One that waits for a neighbour comes again from the top, and is counted then.
+        if !matches!(outcome, Outcome::AwaitNeighbour(..)) {
+            self.counters.event(Event::PacketsScheduledAlone).add(1);
+            self.counters.server(server.slot).connections.add(1);
+        }
+        outcome
+    }
+
     /// The service, the server and the entry for a new connection.
     fn choose<'a>(
         &mut self,
@@ -135,11 +163,23 @@ impl<F: Frame> Pipeline<F> {
         if is_full {
             return Err(self.forward_stateless(context, frame, packet, service));
         }
-        let Some(server) = self.pick(context.now, service, &packet.key) else {
-            let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
-            return Err(self.tell_sender(context, frame, packet, error, otherwise));
+        let stay = match &service.persistence {
+            Some(persistence) => self.stay(context, service, persistence, &packet.key),
+            None => match self.pick(context.now, service, &packet.key) {
+                Some(server) => Stay::With(server, NONE),
+                None => Stay::NoServer,
+            },
         };
-        let connection = self.compose(context.now, context.snapshot, frame, packet, service, server)?;
+        let (server, template) = match stay {
+            Stay::With(server, template) => (server, template),
+            Stay::NoServer => {
+                let (error, otherwise) = (OwnError::PortUnreachable, DropReason::NoServer);
+                return Err(self.tell_sender(context, frame, packet, error, otherwise));
+            }
+            Stay::TableFull => return Err(self.forward_stateless(context, frame, packet, service)),
+        };
+        let mut connection = self.compose(context.now, context.snapshot, frame, packet, service, server)?;
+        connection.control = template;
         Ok((service, server, connection))
     }
 
@@ -155,7 +195,7 @@ impl<F: Frame> Pipeline<F> {
         }
     }
 
-    fn pick<'a>(&mut self, now: Time, service: &'a Service, key: &Key) -> Option<&'a Server> {
+    pub(super) fn pick<'a>(&mut self, now: Time, service: &'a Service, key: &Key) -> Option<&'a Server> {
         let state = self.schedulers[service.slot.0 as usize].as_mut()?;
         let client = Client {
             address: key.source,
@@ -235,7 +275,16 @@ impl<F: Frame> Pipeline<F> {
         packet: &mut Packet,
         service: &Service,
     ) -> Outcome {
-        let Some(server) = rendezvous(service, &packet.key) else {
+        // What has no place in the table for its template goes where all of its client's connections go.
+        let key = match &service.persistence {
+            Some(persistence) => Key {
+                source: packet.key.source.masked(persistence.prefix_length),
+                source_port: 0,
+                ..packet.key
+            },
+            None => packet.key,
+        };
+        let Some(server) = rendezvous(service, &key) else {
             return DropReason::TableFull.into();
         };
         self.stateless_until = context.now + STATELESS_MEMORY.0;

@@ -81,6 +81,11 @@ impl<F: Frame> Pipeline<F> {
         let mut budget = EXPIRY_BUDGET;
         let tick = wheel::tick_of(now);
         while let Some(connection) = self.table.next_expired(tick, &mut budget) {
+            if connection.is(flag::TEMPLATE) {
+                self.counters.event(Event::TemplatesExpired).add(1);
+                self.loads.get(connection.server_slot).close_template();
+                continue;
+            }
             self.counters.event(Event::ConnectionsExpired).add(1);
             self.forget(connection.server_slot, connection.is(flag::ACTIVE));
         }

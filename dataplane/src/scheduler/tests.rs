@@ -56,7 +56,9 @@ pub fn of_servers(scheduler: SchedulerKind, servers: Vec<Server>) -> Service {
         local_v4: Vec::new(),
         local_v6: Vec::new(),
         local_ports: (1024, 65535),
-        ownership: Ownership::Tuple,
+        one_packet: false,
+        persistence: None,
+        ownership: Ownership::default(),
     }
 }
 

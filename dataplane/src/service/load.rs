@@ -1,7 +1,7 @@
 //! How many connections each real server has: the only words that workers share for writing, touched when a connection opens, closes
 //! or changes between active and inactive, never per packet.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
@@ -12,7 +12,10 @@ use super::{Server, ServerSlot};
 /// Counts and flag share one word, so that a change of both is one step for all workers: a worker that sets the flag for a count
 /// that another worker has just lowered would leave a server without connections overloaded for ever.
 #[derive(Debug, Default)]
-pub struct Load(AtomicU64);
+pub struct Load {
+    connections: AtomicU64,
+    templates: AtomicU32,
+}
 
 /// The loads of all servers, by [`ServerSlot`]. Made once, for as many servers as the director's limit allows.
 #[derive(Debug)]
@@ -102,6 +105,27 @@ impl Load {
         });
     }
 
+    /// Persistence templates that name the server (`PersistConn` in ipvsadm).
+    #[inline]
+    pub fn templates(&self) -> u32 {
+        self.templates.load(Relaxed)
+    }
+
+    /// A template was bound to the server. Templates are no connections: thresholds and schedulers do not see them.
+    pub fn open_template(&self) {
+        self.templates.fetch_add(1, Relaxed);
+    }
+
+    /// A template ended, or got another server.
+    pub fn close_template(&self) {
+        self.templates.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether nothing in any table names the server.
+    pub fn is_unused(&self) -> bool {
+        self.active() == 0 && self.inactive() == 0 && self.templates() == 0
+    }
+
     /// The server's upper threshold was edited: none, or a higher one than before, ends the overload (the next connection sets it
     /// again where it still holds); an equal or lower one leaves things as they are.
     pub fn upper_threshold_edited(&self, old: u32, new: u32) {
@@ -112,16 +136,17 @@ impl Load {
 
     /// Back to no connections: the slot gets a new server.
     pub fn reset(&self) {
-        self.0.store(0, Relaxed);
+        self.connections.store(0, Relaxed);
+        self.templates.store(0, Relaxed);
     }
 
     #[inline]
     fn counts(&self) -> Counts {
-        Counts::unpack(self.0.load(Relaxed))
+        Counts::unpack(self.connections.load(Relaxed))
     }
 
     fn change(&self, change: impl Fn(&mut Counts)) {
-        let changed = self.0.fetch_update(Relaxed, Relaxed, |word| {
+        let changed = self.connections.fetch_update(Relaxed, Relaxed, |word| {
             let mut counts = Counts::unpack(word);
             change(&mut counts);
             Some(counts.pack())

@@ -101,28 +101,54 @@ pub struct Server {
     pub lower_threshold: u32,
 }
 
+/// Clients stay with their server (`ipvsadm -p`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// Seconds that a client stays after it opened its last connection. It stays in any case while it has connections.
+    pub timeout_s: u32,
+    /// So many leading bits of the client's address say who it is (`ipvsadm -M`): 32 or 128 for the whole address.
+    pub prefix_length: u8,
+    /// Whether clients stay with a server whose weight became 0, as the kernel has it with `expire_quiescent_template` 0.
+    pub keeps_quiesced: bool,
+}
+
 /// What of a client's packet says which worker owns its connection; see [`steering`](crate::steering).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Ownership {
+pub enum OwnedBy {
     /// The whole tuple.
     #[default]
     Tuple,
     /// The client's address and port: replies of NAT servers carry no more.
     Client,
-    /// The same since the service got its first NAT server. Connections from before are still where the tuple says, so that worker is asked first.
-    ClientOnceTuple,
+    /// So many leading bits of the client's address: with persistence one worker decides for all of a client's connections.
+    Network(u8),
+}
+
+/// How the owner of a service's connections is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ownership {
+    /// By this.
+    pub by: OwnedBy,
+    /// Connections from before are still where this says, so that worker is asked first.
+    pub formerly: Option<OwnedBy>,
 }
 
 impl Ownership {
     /// For a service with these servers now, which was owned like that `before` if it may have connections. A service does not go back to the tuple when its
     /// last NAT server is taken out: its connections stay where they are.
-    pub fn after(before: Option<Ownership>, servers: &[Server]) -> Ownership {
+    pub fn after(before: Option<Ownership>, persistence: Option<&Persistence>, servers: &[Server]) -> Ownership {
         let has_nat = servers.iter().any(|server| server.method == ForwardingMethod::Nat);
+        let by = match persistence {
+            Some(persistence) => OwnedBy::Network(persistence.prefix_length),
+            None if has_nat => OwnedBy::Client,
+            None => OwnedBy::Tuple,
+        };
         match before {
-            Some(Ownership::Tuple) if has_nat => Ownership::ClientOnceTuple,
-            Some(before) => before,
-            None if has_nat => Ownership::Client,
-            None => Ownership::Tuple,
+            Some(before) if before.by == by || (before.by, by) == (OwnedBy::Client, OwnedBy::Tuple) => before,
+            before => Ownership {
+                by,
+                formerly: before.map(|before| before.by),
+            },
         }
     }
 }
@@ -156,6 +182,10 @@ pub struct Service {
     pub local_v6: Vec<Address>,
     /// First and last local port (inclusive).
     pub local_ports: (u16, u16),
+    /// UDP: every datagram is scheduled for itself, and nothing of it is remembered (`ipvsadm -o`).
+    pub one_packet: bool,
+    /// Whether and how clients stay with their server.
+    pub persistence: Option<Persistence>,
     /// How the owner of a connection is found.
     pub ownership: Ownership,
 }

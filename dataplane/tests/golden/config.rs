@@ -12,8 +12,8 @@ use ulvs_dataplane::io::PortIndex;
 use ulvs_dataplane::kernel::KernelSide;
 use ulvs_dataplane::scheduler::{SchedulerKind, compile_table};
 use ulvs_dataplane::service::{
-    ClientAddress, ForwardingMethod, GueChecksum, Ownership, SchedulerFlags, Server, ServerSlot, Service, ServiceSlot,
-    TunnelType, protocol,
+    ClientAddress, ForwardingMethod, GueChecksum, Ownership, Persistence, SchedulerFlags, Server, ServerSlot, Service,
+    ServiceSlot, TunnelType, protocol,
 };
 use ulvs_dataplane::snapshot::{
     HopIndex, Interface, InterfaceIndex, Interfaces, NextHop, OwnedAddress, Routes, Services, Snapshot, Via,
@@ -155,7 +155,20 @@ struct ServiceConfig {
     #[serde(default)]
     client_address: String,
     #[serde(default)]
+    one_packet: bool,
+    persistence_timeout: Option<u32>,
+    #[serde(default = "whole")]
+    persistence_prefix_v4: u8,
+    #[serde(default = "whole")]
+    persistence_prefix_v6: u8,
+    #[serde(default)]
+    persistence_keeps_quiesced: bool,
+    #[serde(default)]
     server: Vec<ServerConfig>,
+}
+
+fn whole() -> u8 {
+    128
 }
 
 fn rr() -> String {
@@ -463,7 +476,15 @@ impl Director {
             .rev()
             .map(|server| self.server(slot, config, server));
         let servers: Vec<Server> = servers.collect::<Result<_, _>>()?;
-        let ownership = Ownership::after(self.ownerships.get(&slot).copied(), &servers);
+        let persistence = config.persistence_timeout.map(|timeout_s| Persistence {
+            timeout_s,
+            prefix_length: match config.address.is_ipv4() {
+                true => config.persistence_prefix_v4.min(32),
+                false => config.persistence_prefix_v6,
+            },
+            keeps_quiesced: config.persistence_keeps_quiesced,
+        });
+        let ownership = Ownership::after(self.ownerships.get(&slot).copied(), persistence.as_ref(), &servers);
         self.ownerships.insert(slot, ownership);
         let scheduler: SchedulerKind = config
             .scheduler
@@ -488,6 +509,8 @@ impl Director {
             local_v4,
             local_v6,
             local_ports: ports.ok_or("bad range of ports")?,
+            one_packet: config.one_packet,
+            persistence,
             ownership,
         })
     }

@@ -68,6 +68,7 @@ impl State {
             let load = loads.get(slot);
             *self.servers.entry((name.clone(), "active")).or_default() += u64::from(load.active());
             *self.servers.entry((name.clone(), "inactive")).or_default() += u64::from(load.inactive());
+            *self.servers.entry((name.clone(), "templates")).or_default() += u64::from(load.templates());
             *self.servers.entry((name, "overloaded")).or_default() += u64::from(load.is_overloaded());
         }
     }
@@ -148,7 +149,7 @@ fn at(address: &ulvs_dataplane::address::Address, port: u16) -> std::net::Socket
 }
 
 fn tuple(connection: &Connection) -> String {
-    let name = match connection.protocol {
+    let name = match connection.ip_protocol() {
         protocol::TCP => "tcp",
         protocol::SCTP => "sctp",
         _ => "udp",
@@ -175,12 +176,17 @@ fn describe(connection: &Connection) -> String {
         ProtocolState::Tcp(state) => state.name(),
         ProtocolState::Udp(state) => state.name(),
         ProtocolState::Sctp(state) => state.name(),
+        ProtocolState::Template(state) => state.name(),
     };
     let known = if connection.is(flag::CLIENT_ADDRESS_KNOWN) {
         ", client address known"
     } else {
         ""
     };
+    if connection.is(flag::TEMPLATE) {
+        let server = at(&connection.server, connection.server_port);
+        return format!("template of {} {method} {server}, {state}", connection.control);
+    }
     format!(
         "{method} {local}{}, {state}{known}",
         at(&connection.server, connection.server_port)

@@ -285,7 +285,7 @@ fn service(number: usize, planned: &mut PlannedService, revision: u64) -> Servic
             tunnel: TunnelType::Ipip,
         })
         .collect();
-    let ownership = Ownership::after(planned.ownership, &servers);
+    let ownership = Ownership::after(planned.ownership, None, &servers);
     planned.ownership = Some(ownership);
     Service {
         slot: ServiceSlot(number as u32),
@@ -301,6 +301,8 @@ fn service(number: usize, planned: &mut PlannedService, revision: u64) -> Servic
         local_v4: local_addresses(true),
         local_v6: local_addresses(false),
         local_ports: LOCAL_PORTS,
+        one_packet: false,
+        persistence: None,
         ownership,
     }
 }

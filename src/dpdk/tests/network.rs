@@ -149,6 +149,8 @@ pub fn snapshot(rows: &[Row], may_be_partial: bool) -> Arc<Snapshot> {
             neighbour(&mut routes, inside, server.address, server_mac(number, at));
         }
         services.push(Arc::new(Service {
+            one_packet: false,
+            persistence: None,
             slot: ServiceSlot(number as u32),
             revision: 1,
             protocol: row.protocol,
@@ -157,7 +159,7 @@ pub fn snapshot(rows: &[Row], may_be_partial: bool) -> Arc<Snapshot> {
             scheduler: SchedulerKind::Rr,
             scheduler_flags: SchedulerFlags::default(),
             scheduler_table: SchedulerTable::default(),
-            ownership: Ownership::after(None, &servers),
+            ownership: Ownership::after(None, None, &servers),
             servers,
             client_address: ClientAddress::Hidden,
             local_v4: vec![local(true)],

@@ -1,8 +1,8 @@
 //! `[[service]]` and `[[service.server]]`
 
-use ulvs_dataplane::address::Address;
+use ulvs_dataplane::address::{Address, Family};
 use ulvs_dataplane::scheduler::SchedulerKind;
-use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, SchedulerFlags, TunnelType};
+use ulvs_dataplane::service::{ClientAddress, ForwardingMethod, Persistence, SchedulerFlags, TunnelType};
 
 use super::endpoint::{Endpoint, parse_endpoint, show_endpoint};
 use super::name::parse_name;
@@ -34,6 +34,12 @@ pub struct ServiceEntry {
     /// False when `local_pool` is there but could not be read.
     pub local_pool_readable: bool,
     pub client_address: At<ClientAddress>,
+    pub persistence_timeout: Option<At<u32>>,
+    pub persistence_prefix_v4: At<u32>,
+    pub persistence_prefix_v6: At<u32>,
+    pub persistence_keeps_quiesced: bool,
+    /// Where `one_packet = true` stands.
+    pub one_packet: Option<Span>,
     pub servers: Vec<ServerEntry>,
 }
 
@@ -82,6 +88,14 @@ pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
         local_pool: section.text("local_pool"),
         local_pool_readable: section.is_readable("local_pool"),
         client_address: section.choice("client_address", &CLIENT_ADDRESSES),
+        persistence_timeout: section.find_integer("persistence_timeout"),
+        persistence_prefix_v4: section.integer("persistence_prefix_v4"),
+        persistence_prefix_v6: section.integer("persistence_prefix_v6"),
+        persistence_keeps_quiesced: section.flag("persistence_keeps_quiesced"),
+        one_packet: section
+            .place("one_packet")
+            .filter(|_| section.flag("one_packet"))
+            .map(|at| at.span.clone()),
         servers,
         complete: section.complete && findings.len() == found_before,
     }
@@ -169,6 +183,19 @@ impl ServiceEntry {
             .map(|at| (at.value.address, at.value.port.unwrap_or(0), &at.span))
     }
 
+    fn persistence(&self, address: Address) -> Option<Persistence> {
+        let timeout = self.persistence_timeout.as_ref()?;
+        let prefix_length = match address.family() {
+            Family::V4 => self.persistence_prefix_v4.value,
+            Family::V6 => self.persistence_prefix_v6.value,
+        };
+        Some(Persistence {
+            timeout_s: timeout.value,
+            prefix_length: prefix_length as u8,
+            keeps_quiesced: self.persistence_keeps_quiesced,
+        })
+    }
+
     /// One service per virtual address, each with the servers that can serve it.
     pub fn build(&self, source: &Source) -> Vec<VirtualService> {
         let Some(protocol) = self.protocol.as_ref().map(|at| at.value) else {
@@ -191,6 +218,8 @@ impl ServiceEntry {
                 port,
                 scheduler: self.scheduler.value,
                 scheduler_flags,
+                persistence: self.persistence(address),
+                one_packet: self.one_packet.is_some(),
                 local_pool: self.local_pool.as_ref().map(|pool| pool.value.clone()),
                 client_address: self.client_address.value,
                 servers: servers.map(|server| server.build(port, source)).collect(),

@@ -17,6 +17,8 @@ pub fn check(entries: &Entries, findings: &mut Findings) {
         check_flags(service, findings);
         check_client_address(service, findings);
         check_local_pool(service, entries, findings);
+        check_one_packet(service, findings);
+        check_persistence(service, findings);
     }
     unused_pools(entries, findings);
 }
@@ -141,6 +143,38 @@ fn check_client_address(service: &ServiceEntry, findings: &mut Findings) {
             .error(&client_address.span, "toa is a TCP option; this service balances udp")
             .see(&protocol.span, "the protocol is udp")
             .help("use \"proxy_v2\" or \"hidden\"");
+    }
+}
+
+/// As in the kernel, where a connection of another protocol has states that single packets cannot have.
+fn check_one_packet(service: &ServiceEntry, findings: &mut Findings) {
+    let (Some(one_packet), Some(protocol)) = (&service.one_packet, &service.protocol) else {
+        return;
+    };
+    if protocol.value != Protocol::Udp {
+        findings
+            .error(one_packet, "one_packet is for udp services only")
+            .see(&protocol.span, format!("the protocol is {}", protocol.value))
+            .help("remove one_packet");
+    }
+}
+
+fn check_persistence(service: &ServiceEntry, findings: &mut Findings) {
+    if service.persistence_timeout.is_some() || !service.complete {
+        return;
+    }
+    for (key, prefix) in [
+        ("persistence_prefix_v4", &service.persistence_prefix_v4),
+        ("persistence_prefix_v6", &service.persistence_prefix_v6),
+    ] {
+        if prefix.given {
+            findings
+                .error(
+                    &prefix.span,
+                    format!("{key} has no effect: this service has no persistence"),
+                )
+                .help("add persistence_timeout = 300 (seconds), or leave it out");
+        }
     }
 }
 
