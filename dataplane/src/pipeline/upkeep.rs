@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Pipeline;
+use crate::address::Address;
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::wheel;
 use crate::counters::Event;
@@ -20,6 +21,7 @@ const EXPIRY_BUDGET: u32 = 128;
 pub(super) struct ServerFacts {
     pub(super) is_available: bool,
     pub(super) tunnel: TunnelType,
+    pub(super) address: Address,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
 }
@@ -60,6 +62,7 @@ impl<F: Frame> Pipeline<F> {
                 self.servers[server.slot.0 as usize] = ServerFacts {
                     is_available: true,
                     tunnel: server.tunnel,
+                    address: server.address,
                     upper_threshold: server.upper_threshold,
                     lower_threshold: server.lower_threshold,
                 };
