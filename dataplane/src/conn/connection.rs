@@ -27,7 +27,7 @@ pub type ConnectionIndex = u32;
 /// No connection.
 pub const NONE: ConnectionIndex = u32::MAX;
 
-/// An entry of the connection table. The first line holds all that a packet of a DR connection needs; the second what rewriting, tunnels and timers do.
+/// An entry of the connection table. The first line holds all that a packet of a DR or TUN connection needs; the second what rewriting and timers do.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(128))]
 pub struct Connection {
@@ -58,8 +58,6 @@ pub struct Connection {
     pub hop_to_client: HopIndex,
     /// Version of the routes that the hops were taken from.
     pub route_version: u32,
-    /// Packets from the client.
-    pub packets_in: u32,
     // Second line.
     /// The real server's address.
     pub server: Address,
@@ -161,7 +159,7 @@ impl Connection {
     /// How the index refers to it, when it is at `index`.
     #[inline]
     pub(super) fn reference(&self, index: ConnectionIndex, outbound: bool) -> Reference {
-        Reference::new(index, outbound, self.method != ForwardingMethod::DirectRouting)
+        Reference::new(index, outbound, self.has_outbound())
     }
 
     /// Whether replies come through the director.

@@ -75,10 +75,11 @@ impl<F: Frame> Pipeline<F> {
         if !facts.is_available {
             return self.server_is_gone(context, frame, packet, index);
         }
-        let kind = facts.tunnel;
+        // From the worker's own notes, not from the connection, whose second line these methods do not fetch. A slot never changes its server.
+        let (server, kind) = (facts.address, facts.tunnel);
         let growth = match method {
             ForwardingMethod::DirectRouting => 0,
-            ForwardingMethod::Tunnel => tunnel::overhead(&connection.server, kind) as isize,
+            ForwardingMethod::Tunnel => tunnel::overhead(&server, kind) as isize,
             _ => growth_of_family(packet, connection, &connection.server),
         };
         let is_fullnat = method == ForwardingMethod::FullNat;
@@ -98,18 +99,17 @@ impl<F: Frame> Pipeline<F> {
         traffic.bytes_in.add(bytes);
         self.advance(context, index, packet, false);
         edit::decrement_ttl(frame, packet);
-        let connection = self.table.get(index);
         match method {
             ForwardingMethod::DirectRouting => {
                 edit::finish_checksum(frame, packet, false);
                 self.send(frame, packet, hop)
             }
             ForwardingMethod::Tunnel => {
-                let server = connection.server;
                 edit::finish_checksum(frame, packet, false);
-                self.send_unchanged(frame, packet, hop, Some((server, kind)))
+                self.send_through_tunnel(frame, packet, hop, server, kind)
             }
             ForwardingMethod::Nat | ForwardingMethod::FullNat => {
+                let connection = self.table.get(index);
                 let (tuple, change) = (connection.outbound_key().reversed(), connection.change_to_server);
                 self.send_rewritten(frame, packet, hop, &tuple, change)
             }
@@ -157,8 +157,6 @@ impl<F: Frame> Pipeline<F> {
         let connection = self.table.get_mut(index);
         if is_outbound {
             connection.flags &= !flag::NO_OUTPUT;
-        } else {
-            connection.packets_in = connection.packets_in.wrapping_add(1);
         }
         let direction = match (is_outbound, connection.is(flag::NO_OUTPUT)) {
             (true, _) => Direction::Output,
@@ -315,9 +313,42 @@ impl<F: Frame> Pipeline<F> {
         hop: &NextHop,
         tunnel_to: Option<(Address, TunnelType)>,
     ) -> Outcome {
-        let Some((server, kind)) = tunnel_to else {
-            return self.send(frame, packet, hop);
-        };
+        match tunnel_to {
+            Some((server, kind)) => self.send_through_tunnel(frame, packet, hop, server, kind),
+            None => self.send(frame, packet, hop),
+        }
+    }
+
+    /// The same for TUN alone. The usual kind of tunnel has a short way of its own.
+    #[inline(always)]
+    fn send_through_tunnel(
+        &mut self,
+        frame: &mut F,
+        packet: &mut Packet,
+        hop: &NextHop,
+        server: Address,
+        kind: TunnelType,
+    ) -> Outcome {
+        let is_plain = kind == TunnelType::Ipip && server.is_v4() && hop.source_v4 != Address::UNSPECIFIED;
+        if !is_plain || packet.ip_length + ipv4::HEADER > usize::from(hop.mtu) {
+            return self.send_through_any_tunnel(frame, packet, hop, server, kind);
+        }
+        self.identification = self.identification.wrapping_add(1);
+        match tunnel::send_in_ipv4(frame, packet, hop, &server, self.identification) {
+            Ok(()) => Outcome::Done(Verdict::Transmit(hop.port)),
+            Err(reason) => reason.into(),
+        }
+    }
+
+    #[inline(never)]
+    fn send_through_any_tunnel(
+        &mut self,
+        frame: &mut F,
+        packet: &mut Packet,
+        hop: &NextHop,
+        server: Address,
+        kind: TunnelType,
+    ) -> Outcome {
         let source = if server.is_v4() { hop.source_v4 } else { hop.source_v6 };
         if source == Address::UNSPECIFIED {
             return DropReason::NoRoute.into();

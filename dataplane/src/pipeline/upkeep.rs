@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Pipeline;
+use crate::address::Address;
 use crate::conn::connection::{ConnectionIndex, flag};
 use crate::conn::wheel;
 use crate::counters::Event;
@@ -22,6 +23,7 @@ pub(super) struct ServerFacts {
     /// Weight 0.
     pub(super) is_quiesced: bool,
     pub(super) tunnel: TunnelType,
+    pub(super) address: Address,
     pub(super) upper_threshold: u32,
     pub(super) lower_threshold: u32,
 }
@@ -63,6 +65,7 @@ impl<F: Frame> Pipeline<F> {
                     is_available: true,
                     is_quiesced: server.weight == 0,
                     tunnel: server.tunnel,
+                    address: server.address,
                     upper_threshold: server.upper_threshold,
                     lower_threshold: server.lower_threshold,
                 };

@@ -42,6 +42,12 @@ impl Sum {
         Sum::of_native(total)
     }
 
+    /// The same for words in the machine's byte order, as they lie in memory.
+    #[inline(always)]
+    pub fn of_native_words<const N: usize>(words: &[u32; N]) -> Sum {
+        Sum::of_native(words.iter().map(|&word| u64::from(word)).sum())
+    }
+
     /// From a total of words in the machine's byte order.
     #[inline(always)]
     fn of_native(total: u64) -> Sum {

@@ -102,22 +102,25 @@ pub struct Header {
 
 impl Header {
     /// Writes the header, checksum included, to the first 20 bytes of `ip`.
+    ///
+    /// Summed before it is written: what was just written in small pieces could not be read in larger ones without waiting for it.
+    #[inline(always)]
     pub fn emit(&self, ip: &mut [u8]) {
         let Some(ip) = ip.first_chunk_mut::<HEADER>() else {
             return;
         };
-        ip[0] = VERSION_AND_PLAIN_HEADER;
-        ip[TOS] = self.tos;
-        put_u16(ip, TOTAL_LENGTH, self.total_length);
-        put_u16(ip, IDENTIFICATION, self.identification);
-        put_u16(ip, FRAGMENT, self.fragment);
-        ip[TTL] = self.ttl;
-        ip[PROTOCOL] = self.protocol;
-        put_u16(ip, CHECKSUM, 0);
-        ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.v4_octets());
-        ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.v4_octets());
-        let checksum = Sum::of_words(ip).to_checksum();
-        put_u16(ip, CHECKSUM, checksum);
+        let in_order = |high: u32, low: u16| (high << 16 | u32::from(low)).to_be();
+        let version_and_tos = u32::from(VERSION_AND_PLAIN_HEADER) << 8 | u32::from(self.tos);
+        let ttl_and_protocol = u32::from(self.ttl) << 8 | u32::from(self.protocol);
+        let mut words = [
+            in_order(version_and_tos, self.total_length),
+            in_order(u32::from(self.identification), self.fragment),
+            in_order(ttl_and_protocol, 0),
+            u32::from_ne_bytes(self.source.v4_octets()),
+            u32::from_ne_bytes(self.destination.v4_octets()),
+        ];
+        words[2] |= u32::from(Sum::of_native_words(&words).to_checksum()).to_be();
+        *ip = zerocopy::transmute!(words);
     }
 }
 
