@@ -88,6 +88,8 @@ pub struct Pipeline<F> {
     identification: u16,
     /// See [`Tunables::pmtu_disc`](crate::tunables::Tunables::pmtu_disc); here, since every packet into a tunnel asks.
     pmtu_disc: bool,
+    /// Whether [`Tunables::secure_tcp`](crate::tunables::Tunables::secure_tcp) is in force; housekeeping finds out.
+    secure_tcp: bool,
     stateless_until: Time,
     /// Where frames went.
     pub output: Output<F>,
@@ -110,6 +112,7 @@ impl<F: Frame> Pipeline<F> {
             local_cursors: local::Cursors::new(&settings.hasher),
             identification: 0,
             pmtu_disc: true,
+            secure_tcp: false,
             stateless_until: Time::default(),
             output: Output::new(&settings),
             snapshot: None,

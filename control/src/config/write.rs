@@ -101,6 +101,7 @@ fn ipvs(tunables: &Tunables) -> String {
         schedule_icmp,
         nat_icmp_send,
         pmtu_disc,
+        secure_tcp,
     } = tunables;
     let switch = |is_set: &bool| u8::from(*is_set).to_string();
     let lines = [
@@ -111,6 +112,7 @@ fn ipvs(tunables: &Tunables) -> String {
         ("schedule_icmp", switch(schedule_icmp)),
         ("nat_icmp_send", switch(nat_icmp_send)),
         ("pmtu_disc", switch(pmtu_disc)),
+        ("secure_tcp", secure_tcp.to_string()),
     ];
     section("[ipvs]", &lines)
 }

@@ -251,7 +251,9 @@ mod tests {
             }
             for direction in [Direction::Input, Direction::Output, Direction::InputOnly] {
                 let event = PacketEvent::Tcp(TcpEvent::from_flags(flags));
-                assert_eq!(before.next(event, direction, false), before);
+                for secure_tcp in [false, true] {
+                    assert_eq!(before.next(event, direction, secure_tcp), before);
+                }
             }
         }
         assert!(ConnectionState::from(TcpState::Established).stays_with(flags::ACK));

@@ -167,7 +167,7 @@ impl<F: Frame> Pipeline<F> {
         let mut state = connection.state;
         let has_states = packet.key.protocol != protocol::UDP && !packet.is_later_fragment();
         if has_states && !state.stays_with(packet.tcp_flags) {
-            state = connection.state.next(event_of(packet), direction, false);
+            state = connection.state.next(event_of(packet), direction, self.secure_tcp);
             if state != connection.state {
                 connection.state = state;
                 let template = connection.template();

@@ -12,6 +12,7 @@ use crate::scheduler::SchedulerState;
 use crate::service::{ServerSlot, Service, TunnelType};
 use crate::snapshot::Snapshot;
 use crate::time::Time;
+use crate::tunables::Tunables;
 
 /// Entries that housekeeping looks at per call: bounds the time that a burst can be late.
 const EXPIRY_BUDGET: u32 = 128;
@@ -75,6 +76,7 @@ impl<F: Frame> Pipeline<F> {
         self.counters.generation.set(snapshot.generation);
         self.counters.event(Event::SnapshotsAdopted).add(1);
         self.snapshot = Some(snapshot);
+        self.look_at_defences();
         self.retry_waiting(now);
         old
     }
@@ -93,7 +95,15 @@ impl<F: Frame> Pipeline<F> {
             self.forget(connection.server_slot, connection.is(flag::ACTIVE));
         }
         self.counters.connections.set(self.table.len() as u64);
+        self.look_at_defences();
         self.expire_waiting(now);
+    }
+
+    /// What is in force by how full the table is.
+    fn look_at_defences(&mut self) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let (used, capacity) = (self.table.len(), self.table.capacity());
+        self.secure_tcp = Tunables::is_in_force(snapshot.tunables.secure_tcp, used, capacity);
     }
 
     /// Ends a connection before its time.

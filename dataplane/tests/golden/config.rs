@@ -118,6 +118,8 @@ struct Ipvs {
     #[serde(default)]
     nat_icmp_send: u8,
     pmtu_disc: Option<u8>,
+    #[serde(default)]
+    secure_tcp: u8,
 }
 
 impl Ipvs {
@@ -131,6 +133,7 @@ impl Ipvs {
             schedule_icmp: self.schedule_icmp != 0,
             nat_icmp_send: self.nat_icmp_send != 0,
             pmtu_disc: self.pmtu_disc != Some(0),
+            secure_tcp: self.secure_tcp,
         }
     }
 }

@@ -127,6 +127,7 @@ pub const IPVS: &Table = &Table { name: "[ipvs]", keys: &[
     key("schedule_icmp",      SWITCH,                     Default::Integer(0), "", "0", "whether ICMP errors about unknown connections are scheduled"),
     key("nat_icmp_send",      SWITCH,                     Default::Integer(0), "", "0", "whether nat servers are told of replies without a connection"),
     key("pmtu_disc",          SWITCH,                     Default::Integer(1), "", "1", "whether tunnels take part in path MTU discovery"),
+    key("secure_tcp",         Integer { min: 0, max: 3 }, Default::Integer(0), "", "0", "when the TCP states are those against SYN floods"),
 ] };
 
 /// `[dpdk]`
