@@ -41,13 +41,16 @@ impl KernelSide {
         self.addresses.contains(address)
     }
 
-    /// Whether a service, or a server whose replies come through the director, sits there.
+    /// Port 0 stands for all. Whether a service, or a server whose replies come through the director, sits there.
     pub fn is_claimed(&self, protocol: u8, address: &Address, port: u16) -> bool {
-        self.endpoints.contains(&ServiceKey {
-            protocol,
-            address: *address,
-            port,
-        })
+        let is_claimed = |port| {
+            self.endpoints.contains(&ServiceKey {
+                protocol,
+                address: *address,
+                port,
+            })
+        };
+        is_claimed(port) || is_claimed(0)
     }
 
     /// Whether one could, as far as a fragment without ports tells.

@@ -76,6 +76,8 @@ const REPLY_OWNERS: usize = 3;
 pub struct Services {
     by_key: HashMap<ServiceKey, ServiceSlot>,
     by_slot: Vec<Option<SharedService>>,
+    /// Some service is for all ports of its address.
+    has_any_port: bool,
     server_addresses: HashMap<Address, Vec<OwnedBy>>,
     /// Protocol, address and port of those whose packets come through here by routing.
     nat_servers: HashSet<(u8, Address, u16)>,
@@ -102,6 +104,7 @@ impl Services {
             let nat = service.servers.iter().filter(is_nat);
             all.nat_servers
                 .extend(nat.map(|server| (service.protocol, server.address, server.port)));
+            all.has_any_port |= service.port == 0;
             all.by_key.insert(key, service.slot);
             all.by_slot[slot] = Some(service);
         }
@@ -135,10 +138,14 @@ impl Services {
         self.server_addresses.get(server).map_or(&[], Vec::as_slice)
     }
 
-    /// The service that listens there.
+    /// The service that listens there; where none does, the one for all ports of the address.
     #[inline]
     pub fn find(&self, key: &ServiceKey) -> Option<&SharedService> {
-        self.by_slot[self.by_key.get(key)?.0 as usize].as_ref()
+        let mut slot = self.by_key.get(key);
+        if slot.is_none() && self.has_any_port {
+            slot = self.by_key.get(&ServiceKey { port: 0, ..*key });
+        }
+        self.by_slot[slot?.0 as usize].as_ref()
     }
 
     /// The service in a slot.

@@ -27,10 +27,5 @@ pub fn check_service(service: &ServiceKey, settings: &ServiceSettings) -> Result
     if settings.persistence_engine.is_some() {
         return missing("this director has no persistence engines yet (--pe); nothing was changed");
     }
-    match service {
-        ServiceKey::Address { port: 0, .. } => {
-            missing("this director has no services for all ports yet (port 0); nothing was changed")
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }

@@ -146,7 +146,12 @@ impl Scheduling {
 
 fn persistence(service: &ServiceKey, settings: &ServiceSettings) -> Result<Option<Persistence>, ChangeError> {
     let Some(wanted) = settings.persistence else {
-        return Ok(None);
+        return match service {
+            ServiceKey::Address { port: 0, .. } => Err(ChangeError::Invalid(
+                "a service for all ports (port 0) needs persistence (-p)".to_owned(),
+            )),
+            _ => Ok(None),
+        };
     };
     let longest = match service {
         ServiceKey::Address { address, .. } if address.is_ipv4() => 32,
@@ -318,7 +323,8 @@ fn tunnel(settings: &ServerSettings) -> Result<TunnelType, ChangeError> {
 /// With DR and TUN the destination stays as the client wrote it: ipvsadm takes the service's port, whatever was given.
 fn port_of(service: &VirtualService, server: &ServerKey, method: Option<ForwardingMethod>) -> u16 {
     let keeps_port = matches!(method, Some(ForwardingMethod::DirectRouting | ForwardingMethod::Tunnel));
-    if keeps_port || server.port == 0 {
+    // A service for all ports leaves the client's.
+    if keeps_port || server.port == 0 || service.port == 0 {
         service.port
     } else {
         server.port

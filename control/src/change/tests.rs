@@ -607,6 +607,17 @@ fn persistence_comes_changes_and_goes() {
         (60, 32, true)
     );
     assert_eq!(made(&config, &[edit(scheduler("rr"))]).services[0].persistence, None);
+    // Port 0 stands for all ports; its servers keep the client's.
+    let all_ports = tcp("192.0.2.9:0");
+    assert!(refused(&base, add_service(all_ports, "rr")).contains("-p"));
+    let add_all = Change::AddService {
+        service: all_ports,
+        settings: persistent(300, 32),
+    };
+    let config = made(&base, &[add_all, add(all_ports, "10.0.0.9:80", Method::Nat)]);
+    assert_eq!(config.services.last().unwrap().servers[0].port, 0);
+    let read = crate::config::parse(&crate::config::to_toml(&config), "saved").unwrap();
+    assert_eq!(read.services.last().unwrap().port, 0);
     for wrong in [
         persistent(0, 32),
         persistent(31 * 86_400 + 1, 32),

@@ -229,7 +229,7 @@ pub struct VirtualService {
     pub protocol: Protocol,
     /// Virtual address.
     pub address: Address,
-    /// Virtual port, never 0.
+    /// Virtual port; 0 stands for all ports, with persistence only.
     pub port: u16,
     /// The algorithm that picks the server of a new connection.
     pub scheduler: SchedulerKind,

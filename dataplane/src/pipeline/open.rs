@@ -232,7 +232,11 @@ impl<F: Frame> Pipeline<F> {
             server: server.address,
             client_port: key.source_port,
             virtual_port: key.destination_port,
-            server_port: server.port,
+            server_port: if service.port == 0 {
+                key.destination_port
+            } else {
+                server.port
+            },
             protocol: key.protocol,
             method: server.method,
             state,

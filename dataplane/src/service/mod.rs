@@ -85,7 +85,7 @@ pub struct Server {
     pub slot: ServerSlot,
     /// Address that packets are sent to.
     pub address: Address,
-    /// Port that packets are sent to; the service's port for DR and TUN.
+    /// Port that packets are sent to; the service's port for DR and TUN. In a service for all ports it is the one that the client called.
     pub port: u16,
     /// Share of new connections; 0 gets none ("quiesced").
     pub weight: u32,
@@ -164,7 +164,7 @@ pub struct Service {
     pub protocol: u8,
     /// Virtual address.
     pub address: Address,
-    /// Virtual port.
+    /// Virtual port; 0 for all that no other service of the address has.
     pub port: u16,
     /// The algorithm that picks a server for a new connection.
     pub scheduler: SchedulerKind,

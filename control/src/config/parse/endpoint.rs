@@ -35,9 +35,18 @@ pub fn show_endpoint(address: Address, port: u16) -> String {
     std::net::SocketAddr::new(address.into(), port).to_string()
 }
 
-/// Reads `ADDRESS[:PORT]`. `role` names the address in messages ("a virtual address").
-pub fn parse_endpoint(text: &At<String>, role: &str, findings: &mut Findings) -> Option<At<Endpoint>> {
-    let read = split_endpoint(&text.value).and_then(|(ip, port)| Ok((check_usable(ip, role)?, port)));
+/// Reads `ADDRESS[:PORT]`. `role` names the address in messages ("a virtual address"). `takes_any_port`: whether port 0 can stand for all ports here.
+pub fn parse_endpoint(
+    text: &At<String>,
+    role: &str,
+    takes_any_port: bool,
+    findings: &mut Findings,
+) -> Option<At<Endpoint>> {
+    let checked = |(ip, port)| match port {
+        Some(0) if !takes_any_port => Err(not_a_port("0")),
+        port => Ok((check_usable(ip, role)?, port)),
+    };
+    let read = split_endpoint(&text.value).and_then(checked);
     match read {
         Ok((address, port)) => Some(text.clone().map(|_| Endpoint { address, port })),
         Err(problem) => {
@@ -64,7 +73,7 @@ pub fn parse_address(text: &At<String>, role: &str, findings: &mut Findings) -> 
 
 /// Reads `FIRST-LAST`.
 pub fn parse_port_range(text: &At<String>, findings: &mut Findings) -> Option<(u16, u16)> {
-    let number = |digits: &str| parse_port(digits.trim()).ok();
+    let number = |digits: &str| parse_port(digits.trim()).ok().filter(|port| *port != 0);
     let ends = text
         .value
         .split_once('-')
@@ -126,12 +135,14 @@ fn not_an_address(text: &str, forms: &str) -> Problem {
 fn parse_port(digits: &str) -> Result<u16, Problem> {
     let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     match digits.parse::<u16>() {
-        Ok(port) if port > 0 && all_digits => Ok(port),
-        _ => {
-            let what = format!("\"{}\" is not a port", printable(digits));
-            Err(Problem::new(what, "write a port from 1 to 65535"))
-        }
+        Ok(port) if all_digits => Ok(port),
+        _ => Err(not_a_port(digits)),
     }
+}
+
+fn not_a_port(digits: &str) -> Problem {
+    let what = format!("\"{}\" is not a port", printable(digits));
+    Problem::new(what, "write a port from 1 to 65535")
 }
 
 /// Refuses addresses that no host on a network answers to. `role` names the address in the error, which is a sentence.
@@ -181,12 +192,12 @@ mod tests {
         assert_eq!(read("192.0.2.10"), Some(("192.0.2.10".into(), None)));
         assert_eq!(read("[2001:db8::10]:65535"), Some(("2001:db8::10".into(), Some(65535))));
         assert_eq!(read("[2001:db8::10]"), Some(("2001:db8::10".into(), None)));
+        assert_eq!(read("192.0.2.10:0"), Some(("192.0.2.10".into(), Some(0))));
         for wrong in [
             "",
             ":",
             ":80",
             "192.0.2.10:",
-            "192.0.2.10:0",
             "192.0.2.10:+80",
             "192.0.2.10:65536",
             "192.0.2.10:80:81",

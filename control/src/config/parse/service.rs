@@ -59,9 +59,10 @@ pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
     let found_before = findings.len();
     let name = parse_name(section, findings);
     let texts = section.texts("address");
+    let persistence_timeout = section.find_integer("persistence_timeout");
     let addresses: Vec<_> = texts
         .iter()
-        .filter_map(|text| virtual_address(text, findings))
+        .filter_map(|text| virtual_address(text, persistence_timeout.is_some(), findings))
         .collect();
     if let Some(list) = section
         .place("address")
@@ -72,9 +73,11 @@ pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
             .help("write at least one: \"192.0.2.10:80\"");
     }
     let method = section.find_choice("method", &METHODS);
+    let any_port = addresses.iter().find(|own: &&At<Endpoint>| own.value.port == Some(0));
+    let any_port = any_port.map(|own| &own.span);
     let servers = section.sections("server").iter();
     let servers = servers
-        .filter_map(|server| parse_server(server, section, method.as_ref(), findings))
+        .filter_map(|server| parse_server(server, section, method.as_ref(), any_port, findings))
         .collect();
     ServiceEntry {
         span: section.span.clone(),
@@ -88,7 +91,7 @@ pub fn parse(section: &Section, findings: &mut Findings) -> ServiceEntry {
         local_pool: section.text("local_pool"),
         local_pool_readable: section.is_readable("local_pool"),
         client_address: section.choice("client_address", &CLIENT_ADDRESSES),
-        persistence_timeout: section.find_integer("persistence_timeout"),
+        persistence_timeout,
         persistence_prefix_v4: section.integer("persistence_prefix_v4"),
         persistence_prefix_v6: section.integer("persistence_prefix_v6"),
         persistence_keeps_quiesced: section.flag("persistence_keeps_quiesced"),
@@ -106,10 +109,10 @@ fn flag_word(text: &At<String>) -> Option<At<FlagWord>> {
     Some(text.clone().map(|_| *flag))
 }
 
-fn virtual_address(text: &At<String>, findings: &mut Findings) -> Option<At<Endpoint>> {
-    let endpoint = parse_endpoint(text, "a virtual address", findings)?;
+/// As in IPVS, port 0 is "any port", for persistent services only.
+fn virtual_address(text: &At<String>, is_persistent: bool, findings: &mut Findings) -> Option<At<Endpoint>> {
+    let endpoint = parse_endpoint(text, "a virtual address", is_persistent, findings)?;
     if endpoint.value.port.is_none() {
-        // IPVS takes port 0 for "any port", for persistent services only.
         let message = format!("the virtual address {} has no port", endpoint.value.address);
         let example = show_endpoint(endpoint.value.address, 80);
         findings
@@ -124,9 +127,19 @@ fn parse_server(
     section: &Section,
     service: &Section,
     default_method: Option<&At<ForwardingMethod>>,
+    any_port: Option<&Span>,
     findings: &mut Findings,
 ) -> Option<ServerEntry> {
-    let address = parse_endpoint(&section.text("address")?, "a real server", findings)?;
+    let address = parse_endpoint(&section.text("address")?, "a real server", any_port.is_some(), findings)?;
+    if let (Some(any_port), Some(1..)) = (any_port, address.value.port) {
+        findings
+            .error(
+                &address.span,
+                "the servers of a service for all ports are sent to at the port that the client called",
+            )
+            .see(any_port, "port 0 stands for all ports")
+            .help("leave the server's port out");
+    }
     let method = section
         .find_choice("method", &METHODS)
         .or_else(|| default_method.cloned())?;
@@ -152,7 +165,11 @@ impl ServerEntry {
 
     /// Its port for a virtual port.
     pub fn port_for(&self, virtual_port: u16) -> u16 {
-        self.address.value.port.unwrap_or(virtual_port)
+        self.address
+            .value
+            .port
+            .filter(|port| *port != 0)
+            .unwrap_or(virtual_port)
     }
 
     fn build(&self, virtual_port: u16, source: &Source) -> RealServer {
