@@ -31,6 +31,7 @@ named! {
         NeighbourRequests = "neighbour_requests", "Times that the kernel was asked to resolve a next hop.";
         SnapshotsAdopted = "snapshots_adopted", "Configurations taken over.";
         RedirectFailed = "redirect_failed", "Redirected frames that found the ring to the other worker full.";
+        RssDiffers = "rss_differs", "Connections whose first packet a card had hashed otherwise than it was told (key or fields): workers hand packets over.";
         EventsLost = "events_lost", "Messages to the control thread that found the ring full.";
     }
 }

@@ -3,6 +3,7 @@
 use crate::address::{Address, Family};
 use crate::conn::key::Key;
 use crate::conn::sctp_state::SctpEvent;
+use crate::io::{IpChecksum, ReceivedChecksums, TransportChecksum};
 use crate::service::protocol;
 use crate::verdict::{DropReason, PuntReason};
 use crate::wire::checksum::Sum;
@@ -143,40 +144,73 @@ pub fn link(bytes: &[u8]) -> Result<Link, DropReason> {
     Ok(link)
 }
 
+/// Whether a transport checksum is unfinished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Partial {
+    No,
+    /// It is, if it is that of the pseudo-header.
+    Perhaps,
+    Yes,
+}
+
 /// Reads everything behind the link-layer header and writes it down in `packet`, in place: a burst's packets are never copied. `bytes` is the frame's head,
-/// `frame_length` the length of all its segments. `may_be_partial`: whether the port can deliver unfinished checksums.
+/// `frame_length` the length of all its segments. `may_be_partial`: whether the port can deliver unfinished checksums without saying so. `checksums`: what it
+/// does say.
 #[inline(always)]
-pub fn network(bytes: &[u8], frame_length: usize, link: Link, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+pub fn network(
+    bytes: &[u8],
+    frame_length: usize,
+    link: Link,
+    may_be_partial: bool,
+    checksums: ReceivedChecksums,
+    packet: &mut Packet,
+) -> Parsed {
+    let partial = match checksums.transport {
+        TransportChecksum::Unknown if may_be_partial => Partial::Perhaps,
+        TransportChecksum::Unknown | TransportChecksum::Complete => Partial::No,
+        TransportChecksum::Partial => Partial::Yes,
+    };
     match link.ethertype {
-        ethernet::IPV4 => ipv4_packet(bytes, link.payload, frame_length, may_be_partial, packet),
-        ethernet::IPV6 => ipv6_packet(bytes, link.payload, frame_length, may_be_partial, packet),
+        ethernet::IPV4 => match checksums.ip {
+            IpChecksum::Unknown => ipv4_packet::<true>(bytes, link.payload, frame_length, partial, packet),
+            IpChecksum::Good => ipv4_packet::<false>(bytes, link.payload, frame_length, partial, packet),
+            IpChecksum::Bad => Parsed::Drop(DropReason::BadIpChecksum),
+        },
+        ethernet::IPV6 => ipv6_packet(bytes, link.payload, frame_length, partial, packet),
         ethernet::ARP => arp_message(bytes, link.payload),
         _ => Parsed::Drop(DropReason::UnknownEthertype),
     }
 }
 
 /// Both headers of an IPv4 packet. The families are compiled apart, so that neither asks for it at every address, and each has all registers for itself.
+/// `SUMS`: whether the header's checksum is still to be verified.
 #[inline(never)]
-fn ipv4_packet(bytes: &[u8], at: usize, frame_length: usize, may_be_partial: bool, packet: &mut Packet) -> Parsed {
-    match ipv4_header(bytes, at, frame_length, packet) {
-        Ok(()) => behind_ip(bytes, may_be_partial, packet),
+fn ipv4_packet<const SUMS: bool>(
+    bytes: &[u8],
+    at: usize,
+    frame_length: usize,
+    partial: Partial,
+    packet: &mut Packet,
+) -> Parsed {
+    match ipv4_header::<SUMS>(bytes, at, frame_length, packet) {
+        Ok(()) => behind_ip(bytes, partial, packet),
         Err(reason) => Parsed::Drop(reason),
     }
 }
 
 /// The same for IPv6.
 #[inline(never)]
-fn ipv6_packet(bytes: &[u8], at: usize, frame_length: usize, may_be_partial: bool, packet: &mut Packet) -> Parsed {
+fn ipv6_packet(bytes: &[u8], at: usize, frame_length: usize, partial: Partial, packet: &mut Packet) -> Parsed {
     match ipv6_header(bytes, at, frame_length, packet) {
-        Ok(()) => behind_ip(bytes, may_be_partial, packet),
+        Ok(()) => behind_ip(bytes, partial, packet),
         Err(reason) => Parsed::Drop(reason),
     }
 }
 
 #[inline(always)]
-fn behind_ip(bytes: &[u8], may_be_partial: bool, packet: &mut Packet) -> Parsed {
+fn behind_ip(bytes: &[u8], partial: Partial, packet: &mut Packet) -> Parsed {
     match packet.fragment {
-        None => transport_header(bytes, packet, may_be_partial, false),
+        None => transport_header(bytes, packet, partial, false),
         Some(_) => fragment_header(bytes, packet),
     }
 }
@@ -215,7 +249,12 @@ pub(crate) fn is_group(address: &Address) -> bool {
 
 /// RFC 1812 section 5.2.2, in its order.
 #[inline(always)]
-fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet) -> Result<(), DropReason> {
+fn ipv4_header<const SUMS: bool>(
+    bytes: &[u8],
+    at: usize,
+    frame_length: usize,
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
     let whole = &bytes[at..];
     // (1) long enough for the smallest header
     let Some(ip) = whole.first_chunk::<{ ipv4::HEADER }>() else {
@@ -235,13 +274,15 @@ fn ipv4_header(bytes: &[u8], at: usize, frame_length: usize, packet: &mut Packet
         return Err(DropReason::TruncatedFrame);
     }
     // (2) checksum
-    let sum = if header == ipv4::HEADER {
-        Sum::of_words(ip)
-    } else {
-        Sum::of(&whole[..header])
-    };
-    if sum.fold() != 0xffff {
-        return Err(DropReason::BadIpChecksum);
+    if SUMS {
+        let sum = if header == ipv4::HEADER {
+            Sum::of_words(ip)
+        } else {
+            Sum::of(&whole[..header])
+        };
+        if sum.fold() != 0xffff {
+            return Err(DropReason::BadIpChecksum);
+        }
     }
     if header > ipv4::HEADER && has_source_route(&whole[ipv4::HEADER..header]) {
         return Err(DropReason::SourceRoute);
@@ -435,7 +476,7 @@ fn is_for_group(packet: &Packet) -> bool {
 #[cold]
 fn fragment_header(bytes: &[u8], packet: &mut Packet) -> Parsed {
     if !packet.is_later_fragment() {
-        return transport_header(bytes, packet, false, true);
+        return transport_header(bytes, packet, Partial::No, true);
     }
     match packet.key.protocol {
         _ if is_for_group(packet) => Parsed::Group,
@@ -446,7 +487,7 @@ fn fragment_header(bytes: &[u8], packet: &mut Packet) -> Parsed {
 }
 
 #[inline(always)]
-fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_fragment: bool) -> Parsed {
+fn transport_header(bytes: &[u8], packet: &mut Packet, partial: Partial, is_fragment: bool) -> Parsed {
     if is_for_group(packet) {
         return Parsed::Group;
     }
@@ -481,14 +522,14 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_
             }
             udp::CHECKSUM
         }
-        protocol::SCTP => return sctp_packet(transport, packet, may_be_partial),
+        protocol::SCTP => return sctp_packet(transport, packet, partial),
         protocol::ICMP if packet.family == Family::V4 => return icmp_message(transport, packet),
         protocol::ICMPV6 if packet.family == Family::V6 => return icmp_message(transport, packet),
         _ => return Parsed::Punt(PuntReason::OtherProtocol),
     };
     packet.key.source_port = get_u16(transport, 0);
     packet.key.destination_port = get_u16(transport, 2);
-    if may_be_partial {
+    if partial != Partial::No {
         let stored = get_u16(transport, checksum_at);
         let Key {
             source,
@@ -498,13 +539,13 @@ fn transport_header(bytes: &[u8], packet: &mut Packet, may_be_partial: bool, is_
         } = &packet.key;
         let pseudo = Sum::of_pseudo_header(source, destination, *protocol, length as u32).fold();
         let no_checksum = packet.key.protocol == protocol::UDP && stored == 0;
-        packet.partial_checksum = stored == pseudo && !no_checksum;
+        packet.partial_checksum = (partial == Partial::Yes || stored == pseudo) && !no_checksum;
     }
     Parsed::Packet
 }
 
 #[cold]
-fn sctp_packet(transport: &[u8], packet: &mut Packet, may_be_partial: bool) -> Parsed {
+fn sctp_packet(transport: &[u8], packet: &mut Packet, partial: Partial) -> Parsed {
     let Some(deciding) = sctp::deciding_chunk(transport) else {
         return Parsed::Drop(DropReason::BadTransportHeader);
     };
@@ -512,7 +553,7 @@ fn sctp_packet(transport: &[u8], packet: &mut Packet, may_be_partial: bool) -> P
     packet.key.source_port = get_u16(transport, 0);
     packet.key.destination_port = get_u16(transport, 2);
     let is_missing = get_u32(transport, sctp::CHECKSUM) == 0;
-    packet.partial_checksum = may_be_partial && is_missing && packet.fragment.is_none();
+    packet.partial_checksum = partial != Partial::No && is_missing && packet.fragment.is_none();
     Parsed::Packet
 }
 

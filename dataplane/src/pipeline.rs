@@ -209,7 +209,8 @@ impl<F: Frame> Pipeline<F> {
             Ok((link, interface)) => {
                 staged.interface = interface;
                 let packet = &mut staged.packet;
-                parse::network(bytes, frame.total_length(), link, arrival.may_be_partial, packet)
+                let (length, checksums) = (frame.total_length(), frame.checksums());
+                parse::network(bytes, length, link, arrival.may_be_partial, checksums, packet)
             }
         };
         if matches!(staged.parsed, Parsed::Packet) {

@@ -121,10 +121,16 @@ impl Steering {
     /// The owner of a client's packet to a service whose servers' replies do not pass here, or come to a local port that the owner chose.
     #[inline]
     pub fn owner_by_tuple(&self, packet: &Key) -> u8 {
+        worker_of(self.hash_of_client(packet), self.mask, self.workers)
+    }
+
+    /// The hash that the card of a port towards clients computes for their TCP and UDP packets, if it does as it was told.
+    #[inline]
+    pub fn hash_of_client(&self, packet: &Key) -> u32 {
         if self.by_source {
-            return self.owner_by_client(&packet.source, packet.source_port);
+            return RssFields::Source.hash(packet);
         }
-        worker_of(TOEPLITZ.tuple(packet), self.mask, self.workers)
+        RssFields::Tuple.hash(packet)
     }
 
     /// The owner of a client's packets and the replies to it where these carry nothing else of the connection (NAT).

@@ -32,7 +32,15 @@ pub fn parse(data: &[u8]) {
     };
     let Ok(link) = parse::link(frame.head()) else { return };
     let mut packet = parse::Packet::EMPTY;
-    let parsed = parse::network(frame.head(), frame.total_length(), link, shape & 1 == 1, &mut packet);
+    let (length, may_be_partial) = (frame.total_length(), shape & 1 == 1);
+    let parsed = parse::network(
+        frame.head(),
+        length,
+        link,
+        may_be_partial,
+        frame.checksums(),
+        &mut packet,
+    );
     if matches!(parsed, parse::Parsed::Packet | parse::Parsed::Icmp) {
         assert!(packet.ip + packet.ip_length <= frame.total_length());
         assert!(packet.transport <= frame.head().len() && packet.transport >= packet.ip);

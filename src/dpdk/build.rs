@@ -24,6 +24,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_rx_intr_(ctl_q_get_fd|enable|disable)",
     "rte_eth_(rx|tx)_queue_setup",
     "rte_eth_(rx|tx)_burst",
+    "rte_eth_tx_prepare",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_(enable|disable)",
     "rte_eth_allmulticast_enable",

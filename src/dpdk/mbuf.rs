@@ -5,9 +5,9 @@ use std::mem::ManuallyDrop;
 use std::mem::offset_of;
 use std::ptr::NonNull;
 
-use ulvs_dataplane::io::{Frame, HEADROOM, NoRoom};
+use ulvs_dataplane::io::{Frame, HEADROOM, IpChecksum, NoRoom, ReceivedChecksums, TransportChecksum, Unfinished};
 
-use super::ffi;
+use super::{ffi, offloads};
 
 /// `struct rte_mbuf`, as far as the director reads it. Written down here instead of generated, because DPDK puts fields into anonymous unions that
 /// differ from release to release while the places stay; the assertions below hold it to the installed headers.
@@ -24,11 +24,13 @@ struct Mbuf {
     packet_length: u32,
     data_length: u16,
     vlan_tci: u16,
-    _hash: [u32; 2],
+    hash: u32,
+    _hash_filters: u32,
     _vlan_tci_outer: u16,
     buffer_length: u16,
     _pool: *mut ffi::rte_mempool,
     next: *mut Mbuf,
+    send_lengths: u64,
 }
 
 const _: () = {
@@ -50,6 +52,8 @@ const _: () = {
     same(offset_of!(Mbuf, buffer_length), ffi::ULVS_MBUF_BUF_LEN);
     same(offset_of!(Mbuf, _pool), ffi::ULVS_MBUF_POOL);
     same(offset_of!(Mbuf, next), ffi::ULVS_MBUF_NEXT);
+    same(offset_of!(Mbuf, hash), ffi::ULVS_MBUF_HASH);
+    same(offset_of!(Mbuf, send_lengths), ffi::ULVS_MBUF_TX_OFFLOAD);
     assert!(
         HEADROOM <= ffi::ULVS_HEADROOM as usize,
         "RTE_PKTMBUF_HEADROOM is smaller than the HEADROOM of the packet path"
@@ -120,6 +124,39 @@ impl DpdkFrame {
         head.copy_within(TAG..TAG + ADDRESSES, 0);
         head[ADDRESSES..ADDRESSES + 2].copy_from_slice(&[0x81, 0x00]);
         head[ADDRESSES + 2..ADDRESSES + TAG].copy_from_slice(&tci.to_be_bytes());
+    }
+
+    /// Takes back what a driver says without having been asked.
+    #[inline(always)]
+    pub(super) fn forget_marks(&mut self, marks: u64) {
+        if self.mbuf().flags & marks != 0 {
+            self.mbuf_mut().flags &= !marks;
+        }
+    }
+
+    /// Whether the port is to compute a transport checksum.
+    #[inline(always)]
+    pub(super) fn leaves_checksum(&self) -> bool {
+        self.mbuf().flags & ffi::ULVS_TX_L4_MASK != 0
+    }
+
+    /// Makes it look as if a driver had found this out.
+    #[cfg(test)]
+    pub(super) fn pretend_marked(&mut self, marks: u64, hash: u32) {
+        self.mbuf_mut().flags |= marks;
+        self.mbuf_mut().hash = hash;
+    }
+
+    /// What is left to the port: marks, and bytes of the link-layer header and the IP header.
+    #[cfg(test)]
+    pub(super) fn left_to_port(&self) -> (u64, usize, usize) {
+        let marks = ffi::ULVS_TX_L4_MASK | ffi::ULVS_TX_IS_IPV4 | ffi::ULVS_TX_IS_IPV6;
+        let lengths = self.mbuf().send_lengths as usize;
+        let (link, ip) = (
+            lengths & !(usize::MAX << ffi::ULVS_L2_LEN_BITS),
+            lengths >> ffi::ULVS_L2_LEN_BITS,
+        );
+        (self.mbuf().flags & marks, link, ip)
     }
 
     /// Makes it look as if a driver had taken a tag out.
@@ -242,5 +279,58 @@ impl Frame for DpdkFrame {
             // SAFETY: as above.
             Some(unsafe { bytes(segment) })
         })
+    }
+
+    #[inline(always)]
+    fn checksums(&self) -> ReceivedChecksums {
+        let flags = self.mbuf().flags;
+        ReceivedChecksums {
+            ip: match flags & ffi::ULVS_RX_IP_MASK {
+                ffi::ULVS_RX_IP_GOOD => IpChecksum::Good,
+                ffi::ULVS_RX_IP_BAD => IpChecksum::Bad,
+                _ => IpChecksum::Unknown,
+            },
+            // What is wrong is left to the receiver to find, as without a card that looks.
+            transport: match flags & ffi::ULVS_RX_L4_MASK {
+                ffi::ULVS_RX_L4_GOOD => TransportChecksum::Complete,
+                ffi::ULVS_RX_L4_NONE => TransportChecksum::Partial,
+                _ => TransportChecksum::Unknown,
+            },
+        }
+    }
+
+    #[inline]
+    fn rss_hash(&self) -> Option<u32> {
+        let mbuf = self.mbuf();
+        (mbuf.flags & ffi::ULVS_RX_HAS_HASH != 0).then_some(mbuf.hash)
+    }
+
+    #[inline]
+    fn can_leave_checksum(&self) -> bool {
+        offloads::ports_finish_checksums()
+    }
+
+    fn leave_checksum(&mut self, unfinished: Unfinished) -> bool {
+        let Unfinished {
+            link,
+            ip,
+            is_v4,
+            is_tcp,
+        } = unfinished;
+        let fits = link >> ffi::ULVS_L2_LEN_BITS == 0 && ip >> ffi::ULVS_L3_LEN_BITS == 0;
+        if !offloads::ports_finish_checksums() || !fits {
+            return false;
+        }
+        let family = if is_v4 {
+            ffi::ULVS_TX_IS_IPV4
+        } else {
+            ffi::ULVS_TX_IS_IPV6
+        };
+        let transport = if is_tcp { ffi::ULVS_TX_TCP } else { ffi::ULVS_TX_UDP };
+        let mbuf = self.mbuf_mut();
+        mbuf.flags |= family | transport;
+        // The further lengths are for tunnels and segmentation by the card.
+        mbuf.send_lengths = (link | ip << ffi::ULVS_L2_LEN_BITS) as u64;
+        true
     }
 }

@@ -1,7 +1,7 @@
 //! DPDK ports: frames go between a NIC's queues and the director through a poll mode driver, without the kernel.
 //!
 //! Read in this order: [`open()`] puts everything together; `memory.rs` says how much memory that takes and where it comes from; `eal.rs` starts DPDK;
-//! `port.rs` sets a port up; `worker.rs` is the [`Io`](ulvs_dataplane::io::Io) that a worker polls, and `mbuf.rs` its frames. What is the kernel's
+//! `port.rs` sets a port up; `offloads.rs` says what work it takes over, `worker.rs` is the [`Io`](ulvs_dataplane::io::Io) that a worker polls, and `mbuf.rs` its frames. What is the kernel's
 //! goes by the [slow path](crate::slow_path). `ffi.rs` is generated from `shim.h` and is named by this folder only.
 
 mod claim;
@@ -13,6 +13,7 @@ mod log;
 mod mbuf;
 mod memory;
 mod numa;
+mod offloads;
 mod open;
 mod pool;
 mod port;

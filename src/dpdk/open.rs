@@ -9,9 +9,10 @@ use super::counters::PortCounters;
 use super::eal::Eal;
 use super::error::Error;
 use super::memory::Need;
+use super::offloads::{self, Common};
 use super::pool::Pool;
 use super::port::{self, Found, Port, PortFacts};
-use super::worker::DpdkIo;
+use super::worker::{DpdkIo, OpenPort};
 use super::{DeviceSettings, Settings, numa};
 use crate::waker::Waker;
 
@@ -159,23 +160,31 @@ fn set_up(settings: &Settings, made: &mut Ports) -> Result<Vec<DpdkIo>, Error> {
         pools.insert(node, pool);
     }
     let workers = settings.workers as u16;
+    let common = Common {
+        workers,
+        pools: pools.len(),
+        finish_checksums: found.iter().all(|port| port.offloads().finish_checksums()),
+    };
+    offloads::let_ports_finish_checksums(common.finish_checksums);
     for (found, node) in found.into_iter().zip(&nodes) {
-        let mut port = found.start(workers, pools[node], pools.len())?;
+        let mut port = found.start(common, pools[node])?;
         let far = numa::warnings(port.facts.node, &settings.cores, numa::node_of_core);
         port.facts.warnings.extend(far);
         made.ports.push(port);
     }
-    let (ids, all) = (
-        made.ports.iter().map(|port| port.id).collect::<Vec<_>>(),
-        made.frames().1,
-    );
+    let open = |port: &Port| OpenPort {
+        id: port.id,
+        distrusted_marks: port.offloads.distrusted_marks(),
+    };
+    let open: Vec<OpenPort> = made.ports.iter().map(open).collect();
+    let all = made.frames().1;
     let worker = |queue: u16| {
         let waker = Waker::new().map_err(|source| Error::Call {
             action: "making a worker's eventfd".to_owned(),
             source,
         })?;
         Ok(DpdkIo::new(
-            ids.clone(),
+            open.clone(),
             queue,
             settings.workers,
             pools[&nodes[0]],

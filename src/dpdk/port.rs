@@ -6,6 +6,7 @@ use tracing::{debug, info, warn};
 
 use super::error::{Error, reason};
 use super::memory::DESCRIPTORS;
+use super::offloads::{Common, Offloads};
 use super::pool::Pool;
 use super::rss::{self, Capability, RssFacts};
 use super::{DeviceSettings, ffi};
@@ -41,23 +42,8 @@ pub struct PortFacts {
 pub(super) struct Port {
     pub id: u16,
     pub facts: PortFacts,
+    pub offloads: Offloads,
 }
-
-/// Names and values of offloads that are worth telling.
-const RECEIVE_OFFLOADS: [(&str, u64); 5] = [
-    ("IPv4 checksum", ffi::ULVS_RX_IPV4_CKSUM),
-    ("TCP checksum", ffi::ULVS_RX_TCP_CKSUM),
-    ("UDP checksum", ffi::ULVS_RX_UDP_CKSUM),
-    ("RSS hash", ffi::ULVS_RX_RSS_HASH),
-    ("scatter", ffi::ULVS_RX_SCATTER),
-];
-const SEND_OFFLOADS: [(&str, u64); 5] = [
-    ("IPv4 checksum", ffi::ULVS_TX_IPV4_CKSUM),
-    ("TCP checksum", ffi::ULVS_TX_TCP_CKSUM),
-    ("UDP checksum", ffi::ULVS_TX_UDP_CKSUM),
-    ("segments", ffi::ULVS_TX_MULTI_SEGS),
-    ("fast free", ffi::ULVS_TX_MBUF_FAST_FREE),
-];
 
 /// A port that DPDK knows and that is not set up yet.
 pub(super) struct Found<'a> {
@@ -122,8 +108,9 @@ impl<'a> Found<'a> {
         })
     }
 
-    /// Sets it up for these workers and starts it. All ports' frames are of the pools in `pools`, what this one receives of `pool`.
-    pub fn start(self, workers: u16, pool: Pool, pools: usize) -> Result<Port, Error> {
+    /// Sets it up and starts it. What it receives is of `pool`.
+    pub fn start(self, common: Common, pool: Pool) -> Result<Port, Error> {
+        let workers = common.workers;
         self.check_queues(workers)?;
         self.check_mtu()?;
         let capability = Capability {
@@ -131,9 +118,9 @@ impl<'a> Found<'a> {
             table_entries: self.info.reta_size,
             hash_types: self.info.flow_type_rss_offloads,
         };
-        let send_offloads = self.send_offloads(pools);
-        self.configure(workers, capability, send_offloads)?;
-        let descriptors = self.set_queues_up(workers, pool, send_offloads)?;
+        let offloads = self.offloads().choose(common, self.may_be_partial());
+        self.configure(workers, capability, offloads)?;
+        let descriptors = self.set_queues_up(workers, pool, offloads)?;
         // SAFETY: configured, with all queues set up.
         let status = unsafe { ffi::rte_eth_dev_start(self.id) };
         self.check("starting it", status)?;
@@ -141,8 +128,12 @@ impl<'a> Found<'a> {
             self.leave_tags_in_frames();
             self.take_all_frames();
             let rss = rss::program(self.id, &self.settings.name, self.settings.rss, capability, workers);
-            let facts = self.facts(workers, descriptors, rss, send_offloads)?;
-            Ok(Port { id: self.id, facts })
+            let facts = self.facts(workers, descriptors, rss, offloads)?;
+            Ok(Port {
+                id: self.id,
+                facts,
+                offloads,
+            })
         };
         started().inspect_err(|_| close(self.id, &self.settings.name))
     }
@@ -190,17 +181,25 @@ impl<'a> Found<'a> {
         })
     }
 
-    /// Only what the packet path uses: each further one takes drivers off their fastest way.
-    fn send_offloads(&self, pools: usize) -> u64 {
-        // Frames are never shared, and all of one pool: the two conditions of fast free.
-        let fast_free = if pools == 1 { ffi::ULVS_TX_MBUF_FAST_FREE } else { 0 };
-        fast_free & self.info.tx_offload_capa
+    /// What its driver offers.
+    pub fn offloads(&self) -> Offloads {
+        Offloads {
+            receive: self.info.rx_offload_capa,
+            send: self.info.tx_offload_capa,
+        }
     }
 
-    fn configure(&self, workers: u16, capability: Capability, send_offloads: u64) -> Result<(), Error> {
+    /// Whether senders on the same machine, or on the host of a virtual one, may leave checksums unfinished.
+    fn may_be_partial(&self) -> bool {
+        let is_paravirtual = || ["virtio", "vmxnet3"].iter().any(|name| self.driver.contains(name));
+        !self.settings.is_pci() || is_paravirtual()
+    }
+
+    fn configure(&self, workers: u16, capability: Capability, offloads: Offloads) -> Result<(), Error> {
         let mut config = ffi::rte_eth_conf::default();
         config.rxmode.mtu = u32::from(self.settings.mtu);
-        config.txmode.offloads = send_offloads;
+        config.rxmode.offloads = offloads.receive;
+        config.txmode.offloads = offloads.send;
         let hash_types = capability.types(self.settings.rss);
         if workers > 1 && hash_types != 0 {
             config.rxmode.mq_mode = ffi::ULVS_MQ_RX_RSS;
@@ -211,7 +210,7 @@ impl<'a> Found<'a> {
         self.check("configuring it", status)
     }
 
-    fn set_queues_up(&self, workers: u16, pool: Pool, send_offloads: u64) -> Result<(u16, u16), Error> {
+    fn set_queues_up(&self, workers: u16, pool: Pool, offloads: Offloads) -> Result<(u16, u16), Error> {
         let (mut receive, mut transmit) = (DESCRIPTORS, DESCRIPTORS);
         // SAFETY: both numbers live until the call returns.
         let status = unsafe { ffi::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut receive, &mut transmit) };
@@ -219,7 +218,7 @@ impl<'a> Found<'a> {
         let near = self.node.map_or(ffi::ULVS_ANY_SOCKET as u32, |node| node);
         let receive_config = self.info.default_rxconf;
         let mut transmit_config = self.info.default_txconf;
-        transmit_config.offloads = send_offloads;
+        transmit_config.offloads = offloads.send;
         for queue in 0..workers {
             // SAFETY: the configuration is copied by the driver; the pool outlives the port.
             let status =
@@ -268,7 +267,7 @@ impl<'a> Found<'a> {
         workers: u16,
         descriptors: (u16, u16),
         rss: RssFacts,
-        send_offloads: u64,
+        offloads: Offloads,
     ) -> Result<PortFacts, Error> {
         let mut address = ffi::rte_ether_addr::default();
         // SAFETY: the structure is filled by the call.
@@ -278,18 +277,6 @@ impl<'a> Found<'a> {
         // SAFETY: as above.
         let status = unsafe { ffi::rte_eth_dev_get_mtu(self.id, &mut mtu) };
         self.check("asking for its MTU", status)?;
-        let offered = |names: &[(&str, u64)], mask: u64| {
-            let of: Vec<&str> = names
-                .iter()
-                .filter(|(_, bit)| mask & bit != 0)
-                .map(|(name, _)| *name)
-                .collect();
-            if of.is_empty() {
-                "nothing".to_owned()
-            } else {
-                of.join(", ")
-            }
-        };
         let warnings = rss.warning(&self.driver, self.settings.rss).into_iter().collect();
         Ok(PortFacts {
             name: self.settings.name.clone(),
@@ -299,16 +286,8 @@ impl<'a> Found<'a> {
             queues: workers,
             descriptors,
             rss,
-            offloads: format!(
-                "offers on receiving {}, on sending {}; uses {}",
-                offered(&RECEIVE_OFFLOADS, self.info.rx_offload_capa),
-                offered(&SEND_OFFLOADS, self.info.tx_offload_capa),
-                offered(&SEND_OFFLOADS, send_offloads)
-            ),
-            has_partial_checksums: !self.settings.is_pci()
-                || ["virtio", "vmxnet3"]
-                    .iter()
-                    .any(|paravirtual| self.driver.contains(paravirtual)),
+            offloads: format!("offers {}; uses {offloads}", self.offloads()),
+            has_partial_checksums: self.may_be_partial(),
             node: self.node,
             warnings,
         })

@@ -52,11 +52,27 @@ enum ulvs_mbuf_layout {
 	ULVS_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	ULVS_MBUF_POOL = offsetof(struct rte_mbuf, pool),
 	ULVS_MBUF_NEXT = offsetof(struct rte_mbuf, next),
+	ULVS_MBUF_HASH = offsetof(struct rte_mbuf, hash),
+	ULVS_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 	ULVS_MBUF_SIZE = sizeof(struct rte_mbuf),
 };
 
 /* Macros that bindgen cannot evaluate. */
 static const uint64_t ULVS_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t ULVS_RX_HAS_HASH = RTE_MBUF_F_RX_RSS_HASH;
+static const uint64_t ULVS_RX_IP_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+static const uint64_t ULVS_RX_IP_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
+static const uint64_t ULVS_RX_IP_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
+static const uint64_t ULVS_RX_L4_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+static const uint64_t ULVS_RX_L4_NONE = RTE_MBUF_F_RX_L4_CKSUM_NONE;
+static const uint64_t ULVS_RX_L4_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
+static const uint64_t ULVS_TX_IS_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t ULVS_TX_IS_IPV6 = RTE_MBUF_F_TX_IPV6;
+static const uint64_t ULVS_TX_TCP = RTE_MBUF_F_TX_TCP_CKSUM;
+static const uint64_t ULVS_TX_UDP = RTE_MBUF_F_TX_UDP_CKSUM;
+static const uint64_t ULVS_TX_L4_MASK = RTE_MBUF_F_TX_L4_MASK;
+static const uint32_t ULVS_L2_LEN_BITS = RTE_MBUF_L2_LEN_BITS;
+static const uint32_t ULVS_L3_LEN_BITS = RTE_MBUF_L3_LEN_BITS;
 static const uint64_t ULVS_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
 static const uint64_t ULVS_RX_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t ULVS_RX_TCP_CKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;

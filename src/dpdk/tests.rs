@@ -44,6 +44,7 @@ macro_rules! tests {
 }
 
 mod network;
+mod offloads;
 mod several_workers;
 
 fn settings(devices: &[&str], workers: usize) -> Settings {

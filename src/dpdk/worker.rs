@@ -1,11 +1,12 @@
 //! One worker's view of all ports: [`DpdkIo`].
 
-use ulvs_dataplane::io::{BURST, Frame, Io, PortIndex};
+use ulvs_dataplane::forward::edit;
+use ulvs_dataplane::io::{BURST, Frame, Io, PortIndex, TransportChecksum};
 use ulvs_dataplane::prefetch::prefetch;
 
 use super::mbuf::DpdkFrame;
 use super::pool::Pool;
-use super::{eal, ffi};
+use super::{eal, ffi, offloads};
 use crate::slow_path::{Injected, PuntSender};
 use crate::waker::Waker;
 
@@ -16,10 +17,18 @@ const TURNS_PER_COUNT: u32 = 4096;
 /// Frames that the kernel may send per turn and port.
 const FROM_KERNEL: usize = 16;
 
+/// A port as workers see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenPort {
+    /// DPDK's number.
+    pub id: u16,
+    /// Marks of received frames that mean nothing.
+    pub distrusted_marks: u64,
+}
+
 /// DPDK's queues as [`Io`]: this worker's queue of every port.
 pub struct DpdkIo {
-    /// DPDK's numbers of the ports.
-    ports: Vec<u16>,
+    ports: Vec<OpenPort>,
     queue: u16,
     workers: usize,
     /// Where empty frames come from.
@@ -38,7 +47,7 @@ pub struct DpdkIo {
 
 impl DpdkIo {
     pub(super) fn new(
-        ports: Vec<u16>,
+        ports: Vec<OpenPort>,
         queue: u16,
         workers: usize,
         pool: Pool,
@@ -93,8 +102,27 @@ impl DpdkIo {
                 true
             });
             if !frames.is_empty() {
-                send(*port, self.queue, frames);
+                send(port.id, self.queue, frames);
             }
+        }
+    }
+}
+
+/// Has the driver bring frames that leave their checksum to it into the form that its card wants. What it refuses is freed.
+fn prepare(port: u16, queue: u16, frames: &mut Vec<DpdkFrame>) {
+    if !frames.iter().any(DpdkFrame::leaves_checksum) {
+        return;
+    }
+    let mut ready = 0;
+    while ready < frames.len() {
+        let rest = &mut frames[ready..];
+        // SAFETY: a frame is laid out as the pointer to its mbuf; the queue is this worker's alone.
+        let prepared =
+            unsafe { ffi::rte_eth_tx_prepare(port, queue, rest.as_mut_ptr().cast(), rest.len().min(BURST) as u16) };
+        let wanted = rest.len().min(BURST);
+        ready += usize::from(prepared);
+        if usize::from(prepared) < wanted {
+            drop(frames.remove(ready));
         }
     }
 }
@@ -102,6 +130,9 @@ impl DpdkIo {
 /// Sends the frames of a vector, in order, and empties it; what the queue does not take is freed. Returns how many it took.
 #[inline]
 fn send(port: u16, queue: u16, frames: &mut Vec<DpdkFrame>) -> usize {
+    if offloads::ports_finish_checksums() {
+        prepare(port, queue, frames);
+    }
     let all = frames.len();
     let mut sent = 0;
     while sent < all {
@@ -145,7 +176,7 @@ impl Io for DpdkIo {
 
     #[inline]
     fn receive(&mut self, port: PortIndex, into: &mut Vec<DpdkFrame>) {
-        let Some(&id) = self.ports.get(usize::from(port.0)) else {
+        let Some(&OpenPort { id, distrusted_marks }) = self.ports.get(usize::from(port.0)) else {
             return;
         };
         let before = into.len();
@@ -163,13 +194,14 @@ impl Io for DpdkIo {
             if frame.lost_its_tag() {
                 frame.restore_tag();
             }
+            frame.forget_marks(distrusted_marks);
         }
     }
 
     #[inline]
     fn transmit(&mut self, port: PortIndex, frames: &mut Vec<DpdkFrame>) -> usize {
         match self.ports.get(usize::from(port.0)) {
-            Some(&id) => send(id, self.queue, frames),
+            Some(port) => send(port.id, self.queue, frames),
             None => {
                 frames.clear();
                 0
@@ -187,8 +219,11 @@ impl Io for DpdkIo {
         drop(frame);
     }
 
-    fn punt(&mut self, port: PortIndex, frame: DpdkFrame) {
+    fn punt(&mut self, port: PortIndex, mut frame: DpdkFrame) {
         if let Some(to_kernel) = &self.to_kernel {
+            if frame.checksums().transport == TransportChecksum::Partial {
+                edit::finish_for_kernel(&mut frame);
+            }
             to_kernel.punt(port, &frame);
         }
     }

@@ -3,8 +3,8 @@
 use super::sctp;
 use crate::address::Family;
 use crate::conn::key::{Key, TupleChange};
-use crate::io::Frame;
-use crate::parse::Packet;
+use crate::io::{Frame, TransportChecksum, Unfinished};
+use crate::parse::{self, Packet, Parsed};
 use crate::service::protocol;
 use crate::snapshot::{LinkHeader, NextHop};
 use crate::verdict::DropReason;
@@ -49,22 +49,66 @@ fn patch_checksum_in(header: &mut [u8], packet: &Packet, delta: Sum) {
 #[inline(always)]
 pub fn finish_checksum<F: Frame>(frame: &mut F, packet: &Packet, force: bool) {
     if packet.partial_checksum || force {
-        compute_checksum(frame, packet);
+        compute_checksum(frame, packet, packet.key.protocol);
+    }
+}
+
+/// Has the port finish the transport checksum of a packet that is ready to go out whole, its link-layer header included; where it cannot, it is done here. The
+/// packet is taken to be of `ip_protocol`: with tunnels that is not what its tuple says.
+#[cold]
+pub fn leave_checksum<F: Frame>(frame: &mut F, packet: &Packet, ip_protocol: u8) {
+    let unfinished = Unfinished {
+        link: packet.ip,
+        ip: packet.transport - packet.ip,
+        is_v4: packet.family == Family::V4,
+        is_tcp: ip_protocol == protocol::TCP,
+    };
+    if !matches!(ip_protocol, protocol::TCP | protocol::UDP) || !frame.leave_checksum(unfinished) {
+        return compute_checksum(frame, packet, ip_protocol);
+    }
+    let (source, destination) = addresses(frame.head(), packet);
+    let length = packet.transport_length() as u32;
+    let pseudo = Sum::of_pseudo_header(&source, &destination, ip_protocol, length).fold();
+    let at = packet.transport + checksum_offset(ip_protocol);
+    put_u16(frame.head_mut(), at, pseudo);
+}
+
+/// Finishes the checksum of a frame for the kernel, which takes it at its word, if its card says that it is unfinished. What is not whole TCP or UDP is left.
+#[cold]
+pub fn finish_for_kernel<F: Frame>(frame: &mut F) {
+    let mut packet = Packet::EMPTY;
+    let Ok(link) = parse::link(frame.head()) else { return };
+    let (length, checksums) = (frame.total_length(), frame.checksums());
+    match parse::network(frame.head(), length, link, false, checksums, &mut packet) {
+        Parsed::Packet => finish_checksum(frame, &packet, false),
+        // Read no further than its addresses.
+        Parsed::Group if packet.fragment.is_none() => {
+            let header = match packet.key.protocol {
+                protocol::TCP => tcp::HEADER,
+                protocol::UDP => udp::HEADER,
+                _ => return,
+            };
+            let is_unfinished = checksums.transport == TransportChecksum::Partial;
+            if frame.head().len() >= packet.transport + header && packet.transport_length() >= header {
+                finish_checksum(frame, &packet, is_unfinished);
+            }
+        }
+        _ => {}
     }
 }
 
 #[cold]
-fn compute_checksum<F: Frame>(frame: &mut F, packet: &Packet) {
-    if packet.key.protocol == protocol::SCTP {
+fn compute_checksum<F: Frame>(frame: &mut F, packet: &Packet, ip_protocol: u8) {
+    if ip_protocol == protocol::SCTP {
         return sctp::finish_checksum(frame, packet);
     }
-    let at = packet.transport + checksum_offset(packet.key.protocol);
+    let at = packet.transport + checksum_offset(ip_protocol);
     put_u16(frame.head_mut(), at, 0);
     let (source, destination) = addresses(frame.head(), packet);
     let length = packet.transport_length();
-    let pseudo = Sum::of_pseudo_header(&source, &destination, packet.key.protocol, length as u32);
+    let pseudo = Sum::of_pseudo_header(&source, &destination, ip_protocol, length as u32);
     let checksum = sum_of_transport(frame, packet).plus(pseudo).to_checksum();
-    let is_udp = packet.key.protocol == protocol::UDP;
+    let is_udp = ip_protocol == protocol::UDP;
     put_u16(
         frame.head_mut(),
         at,

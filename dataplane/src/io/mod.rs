@@ -17,6 +17,52 @@ pub const HEADROOM: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
+/// What the port found out about the IPv4 header checksum of a received frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpChecksum {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It is right.
+    Good,
+    /// It is wrong.
+    Bad,
+}
+
+/// What the port found out about the TCP or UDP checksum of a received frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportChecksum {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It is complete.
+    Complete,
+    /// The data are sound, but the sender on this machine left the checksum to hardware: it is that of the pseudo-header.
+    Partial,
+}
+
+/// What the port found out about the checksums of a received frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceivedChecksums {
+    /// The IPv4 header's.
+    pub ip: IpChecksum,
+    /// TCP's or UDP's.
+    pub transport: TransportChecksum,
+}
+
+/// Where the checksum stands that [`Frame::leave_checksum`] leaves to the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Bytes in front of the IP header.
+    pub link: usize,
+    /// Bytes of the IP header with everything up to the transport header.
+    pub ip: usize,
+    /// IPv4, else IPv6.
+    pub is_v4: bool,
+    /// TCP, else UDP.
+    pub is_tcp: bool,
+}
+
 /// One packet buffer. The first segment (`head`) holds at least all headers; what does not fit into it (jumbo frames on multi-buffer
 /// backends) hangs behind it and is only ever read.
 pub trait Frame: Send {
@@ -46,6 +92,31 @@ pub trait Frame: Send {
 
     /// The segments behind the head, in order. Empty for an ordinary frame.
     fn tail(&self) -> impl Iterator<Item = &[u8]>;
+
+    /// What the port found out about the checksums when it received the frame.
+    #[inline(always)]
+    fn checksums(&self) -> ReceivedChecksums {
+        ReceivedChecksums::default()
+    }
+
+    /// The hash by which the port's card chose the queue that the frame arrived at, if the card tells.
+    #[inline(always)]
+    fn rss_hash(&self) -> Option<u32> {
+        None
+    }
+
+    /// Whether [`Frame::leave_checksum`] would take it.
+    #[inline(always)]
+    fn can_leave_checksum(&self) -> bool {
+        false
+    }
+
+    /// Has the port compute a transport checksum when it sends the frame, which must not change any more after this. In its place stands the sum of the
+    /// pseudo-header. False: the port cannot, and nothing has happened.
+    #[inline(always)]
+    fn leave_checksum(&mut self, _unfinished: Unfinished) -> bool {
+        false
+    }
 }
 
 /// All ports as one worker sees them: its queue of each, and the pool of frames they share.

@@ -15,7 +15,7 @@ use crate::forward::tunnel::Tunnel;
 use crate::forward::{edit, fragment, tunnel};
 use crate::io::Frame;
 use crate::parse::Packet;
-use crate::service::{ClientAddress, ForwardingMethod, TunnelType, protocol};
+use crate::service::{ClientAddress, ForwardingMethod, GueChecksum, TunnelType, protocol};
 use crate::snapshot::{NextHop, Snapshot};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ipv4, ipv6, tcp};
@@ -100,10 +100,7 @@ impl<F: Frame> Pipeline<F> {
         self.advance(context, index, packet, false);
         edit::decrement_ttl(frame, packet);
         match method {
-            ForwardingMethod::DirectRouting => {
-                edit::finish_checksum(frame, packet, false);
-                self.send(frame, packet, hop)
-            }
+            ForwardingMethod::DirectRouting => self.send_finished(frame, packet, hop),
             ForwardingMethod::Tunnel => {
                 edit::finish_checksum(frame, packet, false);
                 self.send_through_tunnel(frame, packet, hop, server, kind)
@@ -271,8 +268,7 @@ impl<F: Frame> Pipeline<F> {
         if let Err(reason) = edit::rewrite(frame, packet, tuple, change, self.identification) {
             return reason.into();
         }
-        edit::finish_checksum(frame, packet, false);
-        self.send(frame, packet, hop)
+        self.send_finished(frame, packet, hop)
     }
 
     /// An IPv4 packet that may be cut and is too big as an IPv6 one is cut first, and each piece is sent on (RFC 7915 section 4): nobody cuts IPv6 on the way.
@@ -329,7 +325,8 @@ impl<F: Frame> Pipeline<F> {
         server: Address,
         kind: TunnelType,
     ) -> Outcome {
-        let is_plain = kind == TunnelType::Ipip && server.is_v4() && hop.source_v4 != Address::UNSPECIFIED;
+        let is_plain =
+            kind == TunnelType::Ipip && server.is_v4() && hop.source_v4 != Address::UNSPECIFIED && self.pmtu_disc;
         if !is_plain || packet.ip_length + ipv4::HEADER > usize::from(hop.mtu) {
             return self.send_through_any_tunnel(frame, packet, hop, server, kind);
         }
@@ -362,6 +359,22 @@ impl<F: Frame> Pipeline<F> {
             return self.send_through_tunnel_in_pieces(frame, packet, hop, &tunnel, limit);
         }
         self.identification = self.identification.wrapping_add(1);
+        if frame.can_leave_checksum()
+            && let TunnelType::Gue { port, checksum } = kind
+            && checksum.is_computed()
+        {
+            // Around it goes the same without a checksum, which is the port's to compute.
+            let checksum = GueChecksum::None;
+            let tunnel = Tunnel {
+                kind: TunnelType::Gue { port, checksum },
+                ..tunnel
+            };
+            let sent = tunnel::encapsulate(frame, packet, &tunnel, self.identification);
+            return match sent {
+                Ok(()) => self.send_unfinished(frame, packet, hop, protocol::UDP),
+                Err(reason) => reason.into(),
+            };
+        }
         if let Err(reason) = tunnel::encapsulate(frame, packet, &tunnel, self.identification) {
             return reason.into();
         }
@@ -393,6 +406,31 @@ impl<F: Frame> Pipeline<F> {
             }
         });
         self.sent_in_pieces(frame, hop.port, cut)
+    }
+
+    /// The last step for a packet whose checksum may be unfinished.
+    #[inline(always)]
+    pub(super) fn send_finished(&mut self, frame: &mut F, packet: &mut Packet, hop: &NextHop) -> Outcome {
+        if packet.partial_checksum {
+            return self.send_unfinished(frame, packet, hop, packet.key.protocol);
+        }
+        self.send(frame, packet, hop)
+    }
+
+    /// The port finishes the checksum if it can, and if the packet leaves in one piece.
+    #[cold]
+    fn send_unfinished(&mut self, frame: &mut F, packet: &mut Packet, hop: &NextHop, ip_protocol: u8) -> Outcome {
+        if packet.ip_length > usize::from(hop.mtu) {
+            edit::finish_checksum(frame, packet, false);
+            return self.send_in_pieces(frame, packet, hop);
+        }
+        match edit::send_to(frame, packet, hop) {
+            Ok(()) => {
+                edit::leave_checksum(frame, packet, ip_protocol);
+                Outcome::Done(Verdict::Transmit(hop.port))
+            }
+            Err(reason) => reason.into(),
+        }
     }
 
     /// The last step: link-layer header and the queue of the port; in pieces where it has to be.

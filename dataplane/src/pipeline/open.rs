@@ -54,6 +54,7 @@ impl<F: Frame> Pipeline<F> {
         };
         self.loads.get(server.slot).open(server, connection.is(flag::ACTIVE));
         self.counters.event(Event::ConnectionsOpened).add(1);
+        self.compare_hash(frame, packet);
         self.counters.server(server.slot).connections.add(1);
         if packet.tcp_flags & tcp::SYN != 0 && server.method == ForwardingMethod::FullNat {
             self.clamp_offer(context.snapshot, frame, packet);
@@ -121,6 +122,19 @@ impl<F: Frame> Pipeline<F> {
             self.counters.server(server.slot).connections.add(1);
         }
         outcome
+    }
+
+    /// A card that hashes otherwise than it was told shows nowhere else but in workers that hand over nearly all they get.
+    #[inline]
+    fn compare_hash(&self, frame: &F, packet: &Packet) {
+        // Cards hash fragments and other protocols by their addresses only.
+        let has_ports = matches!(packet.key.protocol, protocol::TCP | protocol::UDP) && packet.fragment.is_none();
+        if let Some(hash) = frame.rss_hash()
+            && has_ports
+            && hash != self.settings.steering.hash_of_client(&packet.key)
+        {
+            self.counters.event(Event::RssDiffers).add(1);
+        }
     }
 
     /// The service, the server and the entry for a new connection.

@@ -89,7 +89,6 @@ impl<F: Frame> Pipeline<F> {
             return outcome;
         }
         edit::decrement_ttl(frame, packet);
-        edit::finish_checksum(frame, packet, false);
-        self.send(frame, packet, hop)
+        self.send_finished(frame, packet, hop)
     }
 }

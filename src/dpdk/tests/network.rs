@@ -70,6 +70,15 @@ pub fn client(is_v4: bool, host: u8) -> Address {
     address(is_v4, 100, host)
 }
 
+/// A multicast group.
+pub fn group(is_v4: bool) -> Address {
+    if is_v4 {
+        Address::v4([224, 0, 0, 251])
+    } else {
+        Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfb])
+    }
+}
+
 fn local(is_v4: bool) -> Address {
     address(is_v4, 2, 200)
 }
