@@ -110,7 +110,8 @@ fn connect_kernel(config: &Config, facts: &[PortFacts], mut workers: Vec<DpdkIo>
     })
 }
 
-fn settings(config: &Config) -> Settings {
+/// What the configuration asks of DPDK.
+pub fn settings(config: &Config) -> Settings {
     let device = |port: &Port| DeviceSettings {
         name: port.name.clone(),
         device: port.device.clone().unwrap_or_default(),

@@ -24,7 +24,7 @@ impl Eal {
             return Err(Error::Setting("DPDK can be started only once in a process".to_owned()));
         }
         let configured_mib = settings.memory_mib.map(u64::from);
-        let on_huge_pages_mib = configured_mib.unwrap_or(need.total_mib(true));
+        let on_huge_pages_mib = memory::needed_bytes(settings)? >> 20;
         let source = memory::choose(settings.huge_pages, on_huge_pages_mib, FreeHugePages::find())?;
         let memory_mib = configured_mib.unwrap_or(need.total_mib(source.is_huge()));
         if let Source::Ordinary { warning: Some(warning) } = &source {

@@ -83,6 +83,18 @@ impl Need {
     }
 }
 
+/// Bytes that DPDK takes from huge pages for these ports and workers: what must be free when the director starts. Computed from the settings alone; DPDK is not
+/// started.
+///
+/// # Errors
+/// A setting that no memory fits.
+pub fn needed_bytes(settings: &Settings) -> Result<u64, Error> {
+    match settings.memory_mib {
+        Some(mib) => Ok(u64::from(mib) << 20),
+        None => Ok(Need::of(settings)?.total_mib(true) << 20),
+    }
+}
+
 fn computed_frames(devices: &[&DeviceSettings], workers: u32) -> u32 {
     let in_queues = |device: &&DeviceSettings| {
         if device.is_af_xdp() {

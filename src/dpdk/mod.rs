@@ -25,6 +25,7 @@ mod worker;
 pub use counters::{PortCounters, PortStatistics};
 pub use error::Error;
 pub use mbuf::DpdkFrame;
+pub use memory::needed_bytes;
 pub use open::{Opened, Ports, open};
 pub use port::PortFacts;
 pub use rss::RssFacts;

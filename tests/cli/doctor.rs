@@ -77,6 +77,13 @@ fn a_prepared_server() {
     examine("prepared-server");
 }
 
+/// What the packet buffers take is computed: the advice is exact.
+#[test]
+#[cfg(feature = "dpdk")]
+fn a_server_with_too_few_huge_pages_for_its_configuration() {
+    examine("dpdk-config");
+}
+
 #[test]
 fn cards_and_workers_on_different_nodes() {
     examine("two-nodes");

@@ -93,7 +93,9 @@ check_ulvsd() {
     ((${#FAILED_CHECKS[@]} == 0)) || { show_log; return 0; }
     check "its ports' twins take addresses" number_guest
     check "ping of the kernel behind the port" eventually client ping -c 1 -W 5 $DIRECTOR_OUTSIDE4
-    for method in NAT DR TUN FULLNAT; do
+    # NAT last: with cards that hash both sides its packets are handed over between workers, the others' are not.
+    for method in DR TUN FULLNAT NAT; do
+        ((QUEUES == 1)) || [[ $method != NAT ]] || check "DR, TUN and FullNAT: every packet came to its worker" nothing_was_redirected
         vip4=VIP_${method}4 vip6=VIP_${method}6
         check "$method, HTTP and DNS, ${!vip4}" answers_from "${!vip4}"
         check "$method, HTTP and DNS, ${!vip6}" answers_from "${!vip6}"
@@ -112,11 +114,22 @@ check_ulvsd() {
 
 show_log() { guest "cat /run/ulvsd.log" | sed 's/^/  | /'; }
 
-# In the table of workers, the first column is the number of one, the seventh what it has received.
+# In the table of counters, the first column is the name, the second the sum, and one for each worker follows.
 every_worker_worked() {
-    local workers
-    workers=$(guest "ulvs workers")
-    [[ $(awk '$1 ~ /^[0-9]+$/ && $7 > 0' <<<"$workers" | wc -l) == "$QUEUES" ]] || { echo "$workers"; return 1; }
+    local counters
+    counters=$(guest "ulvs counters")
+    awk -v workers="$QUEUES" '$1 == "received" { for (at = 3; at < 3 + workers; at++) busy += $at > 0 } END { exit busy != workers }' \
+        <<<"$counters" || { echo "$counters"; return 1; }
+}
+
+# Of a card that is told key and table. Counters that are 0 are not shown.
+nothing_was_redirected() {
+    local counters
+    counters=$(guest "ulvs counters")
+    if ! grep -q '^received ' <<<"$counters" || grep -qE '^(redirected|rss_differs) ' <<<"$counters"; then
+        echo "$counters"
+        return 1
+    fi
 }
 
 # link_goes off|on: the cable is pulled or plugged in; the director has the port's twin follow, so that the kernel's routes do.

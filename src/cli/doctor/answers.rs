@@ -21,7 +21,7 @@ pub(super) struct Answers {
     pub largest_mtu: u32,
     /// The interfaces that AF_XDP is, or could be, used on.
     pub links: BTreeMap<String, Link>,
-    /// Bytes of AF_XDP's frame memory on those, when they are known by configuration.
+    /// Bytes of AF_XDP's frame memory on those, when they are known by configuration. (DPDK's follow from the configuration alone.)
     pub frame_bytes: Option<u64>,
     /// Whether a director answers on the control socket.
     pub director_runs: bool,

@@ -111,6 +111,8 @@ fn judge_pools(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
         .sum();
     if facts.pools.is_empty() {
         findings.remark("this kernel has no huge pages");
+    } else if let Some(bytes) = wanted.dpdk_bytes {
+        judge_dpdk(facts, wanted, bytes.div_ceil(MIB), free_mib, &lists, findings);
     } else if wanted.may_use(Backend::Dpdk) && free_mib == 0 && (lists.is_empty() || !facts.director_runs) {
         let status = if wanted.must_use(Backend::Dpdk) {
             Status::Wrong
@@ -138,6 +140,35 @@ fn judge_pools(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
     } else {
         findings.ok(lists.join("; "));
     }
+}
+
+/// What a configuration with DPDK needs is known to the MiB, so no more is advised.
+fn judge_dpdk(
+    facts: &Facts,
+    wanted: &Wanted,
+    needed_mib: u64,
+    free_mib: u64,
+    lists: &[String],
+    findings: &mut Findings,
+) {
+    let have = if lists.is_empty() {
+        "none are reserved".to_owned()
+    } else {
+        lists.join("; ")
+    };
+    if facts.director_runs || free_mib >= needed_mib {
+        return findings.ok(format!("{have}; this configuration takes {needed_mib} MiB"));
+    }
+    let (status, otherwise) = if wanted.must_have_huge_pages {
+        (Status::Wrong, "does not start without (huge_pages = \"on\")")
+    } else {
+        (Status::Note, "runs on small pages otherwise, which is slower")
+    };
+    findings.add(
+        status,
+        format!("{have}; this configuration takes {needed_mib} MiB, and {otherwise}"),
+        Some(reserve(facts, needed_mib.div_ceil(2))),
+    );
 }
 
 /// A worker's packet buffers come from its own node, or not at all.

@@ -81,12 +81,12 @@ fn judge_size(facts: &Facts, wanted: &Wanted, findings: &mut Findings) {
         ));
         return;
     };
-    let needed = table + facts.frame_bytes.unwrap_or(0);
+    let frame_bytes = facts.frame_bytes.or(wanted.dpdk_bytes);
+    let needed = table + frame_bytes.unwrap_or(0);
     let parts = format!(
         "{connections} connections take {}{}",
         mib(table),
-        facts
-            .frame_bytes
+        frame_bytes
             .map(|bytes| format!(", packet buffers {}", mib(bytes)))
             .unwrap_or_default()
     );

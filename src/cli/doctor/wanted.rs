@@ -46,6 +46,10 @@ pub(super) struct Wanted {
     pub connections: Option<usize>,
     /// Packet buffers per worker and port; 0: computed.
     pub frames: u32,
+    /// Bytes that DPDK takes from huge pages; none: not known, or it shall have none of them.
+    pub dpdk_bytes: Option<u64>,
+    /// Whether the director does not start without those.
+    pub must_have_huge_pages: bool,
     /// Whether servers answer clients themselves.
     pub has_direct_answers: bool,
     /// The control socket.
@@ -79,6 +83,8 @@ impl Wanted {
             ports: config.ports.iter().map(port).collect(),
             connections: Some(director.connections),
             frames: director.frames,
+            dpdk_bytes: dpdk_bytes(config),
+            must_have_huge_pages: config.dpdk.huge_pages == config::HugePages::On,
             has_direct_answers: servers().any(|server| {
                 matches!(
                     server.method,
@@ -105,6 +111,19 @@ impl Wanted {
         let each = self.connections?.div_ceil(self.workers.max(1));
         Some((Table::memory_for(each) * self.workers.max(1)) as u64)
     }
+}
+
+#[cfg(feature = "dpdk")]
+fn dpdk_bytes(config: &Config) -> Option<u64> {
+    let is_on_huge_pages =
+        config.director.backend == config::Backend::Dpdk && config.dpdk.huge_pages != config::HugePages::Off;
+    let settings = is_on_huge_pages.then(|| crate::backend::dpdk::settings(config))?;
+    crate::dpdk::needed_bytes(&settings).ok()
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn dpdk_bytes(_config: &Config) -> Option<u64> {
+    None
 }
 
 fn port(port: &config::Port) -> WantedPort {
